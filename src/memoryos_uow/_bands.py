@@ -1,0 +1,53 @@
+"""What may leave the ledger about a unit of a given band: error texts and identifiers (design, section on bands).
+
+Promise: payloads pass through here never, and identifiers only for GREEN.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from memoryos_uow._names import Band
+from memoryos_uow.errors import UnitOfWorkError
+
+MAX_MESSAGE_CHARACTERS: Final = 1000
+"""A recorded error text is cut here."""
+
+
+def error_text(error: BaseException, band: Band) -> str | None:
+    """Return what ``unit_of_work.error_message`` may say of `error`, or None where only its type may be kept.
+
+    GREEN keeps the text as raised (cut, made storable); AMBER our own constant sentence and nothing of foreign errors;
+    RED and BLACK nothing.
+    """
+    if band is Band.GREEN:
+        text = str(error).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+        return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
+    if band is Band.AMBER and isinstance(error, UnitOfWorkError):
+        return error.summary
+    return None
+
+
+def shown_key(key: str, band: Band) -> str:
+    """Return how an error may speak of a record: by its key for GREEN, otherwise without."""
+    if band is not Band.GREEN:
+        return "(key withheld by band)"
+    return repr(key) if len(key) <= 80 else f"{key[:77]!r}..."  # noqa: PLR2004 - a line's worth
+
+
+def wants_nonces(band: Band) -> bool:
+    """Say whether receipts of this band carry random nonces, so that digests cannot be guessed from likely contents."""
+    return band is not Band.GREEN
+
+
+def checksum_text(sha256: str, band: Band) -> str | None:
+    """Return ``uow_writes.checksum`` for content with this digest: ``sha256:<hex>``, or None for RED and BLACK.
+
+    A plain digest of guessable content gives the content away; RED and BLACK need a key kept outside the database.
+    """
+    return f"sha256:{sha256}" if band in (Band.GREEN, Band.AMBER) else None
+
+
+def recorded_key(key: str | None, band: Band) -> str | None:
+    """Return ``uow_writes.record_id``: the key, or None for BLACK, whose record ids the ledger does not name."""
+    return None if band is Band.BLACK else key

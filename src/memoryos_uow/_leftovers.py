@@ -1,0 +1,94 @@
+"""Rows that are written later, because writing them at once would cost a commit or hold up an exception.
+
+Two sorts: how long a unit took, known only after its commit; and the row of a failed unit that found the ledger busy.
+They go along with the next transaction of this process, or with `Coordinator.settle`.
+
+Promise: they never make another unit fail or wait, and a row that cannot be written at all is reported.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from memoryos_uow import _log
+from memoryos_uow.errors import UnitOfWorkError
+
+if TYPE_CHECKING:
+    from memoryos_uow._records import UnitRecord
+    from memoryos_uow._rows import LedgerRows, Timing
+    from memoryos_uow.engines._transaction import SQLiteTransaction
+
+T = TypeVar("T")
+
+_KEPT_MAX: Final = 10_000  # a ledger that stays busy for that long loses the oldest
+
+
+class Carried(NamedTuple):
+    """What one open transaction carries: to be put back should it be rolled back."""
+
+    timings: list[Timing]
+    endings: list[UnitRecord]
+
+
+class Leftovers:
+    """Rows waiting for a transaction. Appending and taking are safe between threads."""
+
+    def __init__(self, rows: LedgerRows) -> None:
+        self._rows = rows
+        self._timings: deque[Timing] = deque(maxlen=_KEPT_MAX)
+        self._endings: deque[UnitRecord] = deque(maxlen=_KEPT_MAX)
+
+    def __bool__(self) -> bool:
+        return bool(self._timings or self._endings)
+
+    def add_timing(self, timing: Timing) -> None:
+        """Keep how long a unit took."""
+        self._timings.append(timing)
+
+    def add_ending(self, record: UnitRecord) -> None:
+        """Keep the row of a unit that failed or was rolled back."""
+        self._endings.append(record)
+
+    def write(self, tx: SQLiteTransaction) -> Carried:
+        """Write everything that waits inside `tx`."""
+        carried = Carried(_drain(self._timings), _drain(self._endings))
+        self._rows.fill_in(tx, carried.timings)
+        if carried.endings:
+            self._write_endings(tx, carried.endings)
+        return carried
+
+    def _write_endings(self, tx: SQLiteTransaction, endings: list[UnitRecord]) -> None:
+        tx.savepoint("uow_endings")
+        try:
+            for record in endings:
+                self._rows.insert_unit(tx, record)
+        except UnitOfWorkError as loss:
+            tx.rollback_to("uow_endings")
+            report_lost(endings, loss)
+            endings.clear()
+        else:
+            tx.release("uow_endings")
+
+    def put_back(self, carried: Carried) -> None:
+        """Keep `carried` for another transaction: the one that carried it was rolled back."""
+        self._timings.extendleft(reversed(carried.timings))
+        self._endings.extendleft(reversed(carried.endings))
+
+    def give_up(self) -> None:
+        """Report rows that no transaction will carry any more."""
+        report_lost(_drain(self._endings), None)
+
+
+def report_lost(records: list[UnitRecord], reason: UnitOfWorkError | None) -> None:
+    """Say in the log that these units have no row."""
+    for record in records:
+        cause = type(reason).__name__ if reason else "closed"
+        _log.warn("uow.record_lost", uow_id=record.uow_id, status=record.status, reason=cause)
+
+
+def _drain(waiting: deque[T]) -> list[T]:
+    taken = []
+    while waiting:
+        taken.append(waiting.popleft())  # one by one: another thread may be appending
+    return taken

@@ -1,0 +1,103 @@
+"""What the ledger says about units and writes, and what stores answer: frozen records, no behaviour beyond their shape."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+
+class Hit(NamedTuple):
+    """One answer of a search, best first."""
+
+    key: str
+    score: float
+    """Greater is better. Cosine similarity in [-1, 1]; for L2 the negative distance; for text BM25 with its sign turned."""
+
+
+class Content(NamedTuple):
+    """The exact bytes a store keeps for one write, as a length and a digest."""
+
+    bytes_written: int
+    sha256: str
+    """64 lower-case hex digits."""
+
+
+class Found(NamedTuple):
+    """A record as a store holds it."""
+
+    value: Any
+    version: object
+    """Changes with every change of the record; compared for equality only (lost-update protection)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRecord:
+    """One row of ``uow_writes``: the specification's columns by name."""
+
+    id: int
+    uow_id: str
+    store_name: str
+    record_id: str | None
+    ts: str
+    operation_type: str | None = None
+    bytes_written: int | None = None
+    checksum: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRecord:
+    """One row of ``unit_of_work``: the specification's columns by name, then what this library keeps beside them.
+
+    Times are RFC 3339 UTC text; ``*_ms`` are whole milliseconds rounded half up, ``*_us`` microseconds. A 1.0.0 row, and
+    a timing that was not filled in because the process died right after its commit, holds None there.
+    """
+
+    uow_id: str
+    envelope_id: str | None
+    status: str
+    created_ts: str
+    committed_ts: str | None
+    total_execution_time_ms: int | None = None
+    commit_time_ms: int | None = None
+    store_count: int | None = None
+    total_bytes_written: int | None = None
+    retry_count: int | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    failed_store: str | None = None
+    error_ts: str | None = None
+    recovery_attempted: int | None = None
+    receipt_hash: str | None = None
+    receipt_signature: str | None = None
+    space_id: str | None = None
+    actor_id: str | None = None
+    device_id: str | None = None
+    correlation_id: str | None = None
+    band: str | None = None
+    contract_version: str | None = None
+    writes: tuple[WriteRecord, ...] = ()
+    commit_seq: int | None = field(default=None, kw_only=True)
+    execution_us: int | None = field(default=None, kw_only=True)
+    commit_us: int | None = field(default=None, kw_only=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the specification's columns and ``writes`` as plain JSON values.
+
+        The result validates against ``schema/unit_of_work_enhanced.schema.json``.
+        """
+        record = asdict(self)
+        for ours in ("commit_seq", "execution_us", "commit_us"):
+            del record[ours]
+        record["writes"] = list(record["writes"])
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A row that breaks one of the specification's five contract validations."""
+
+    rule: str
+    """``metrics``, ``error``, ``receipt``, ``band`` or ``version``."""
+    uow_id: str | None
+    detail: str
+    """One sentence with the column and its value."""

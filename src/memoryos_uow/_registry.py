@@ -1,0 +1,182 @@
+"""The stores of one open ledger: which there are, of what kind, and whether they are ready.
+
+Promise: a name keeps its kind for ever (``uow_stores`` records it); a store's configuration is adopted or checked against
+the record before the first write; when another process changes the schema, every store is attached again before this
+process writes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from memoryos_uow import _ambient, _schema
+from memoryos_uow._names import check_store_name
+from memoryos_uow.abc import Store
+from memoryos_uow.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from memoryos_uow.abc import Home, Reader, Transaction
+
+_TABLES: Final = ("uow_stores", "uow_documents", "uow_vectors", "uow_blobs")
+
+
+class StoreRegistry:
+    """Stores by name."""
+
+    def __init__(self, home: Home, *, make_unknown: Callable[[str], Store] | None) -> None:
+        self._home = home
+        self._make_unknown = make_unknown
+        self._stores: dict[str, Store] = {}
+        self._ready: set[str] = set()
+        self._fresh: set[str] = set()  # made ready by a transaction that may still be rolled back
+        self._schema_version: int | None = None
+
+    # Names
+
+    def add(self, stores: Iterable[Store]) -> None:
+        """Take in `stores` under their names.
+
+        Raises:
+            UsageError: not a store, or two of one name.
+        """
+        for store in stores:
+            if not isinstance(store, Store):
+                raise UsageError(
+                    f"A {type(store).__name__} is not a store.",
+                    hint="Pass instances from memoryos_uow.stores, or of a class that has every method of Store.",
+                )
+            name = check_store_name(store.name)
+            if name in self._stores:
+                raise UsageError(f"Two stores are called {name!r}.", hint="Give each store of a ledger its own name.")
+            self._stores[name] = store
+
+    def adopt(self, store: Store) -> None:
+        """Take in a store of the library's own, whose name users cannot give."""
+        self._stores[store.name] = store
+        self._ready.add(store.name)
+
+    def __iter__(self) -> Iterator[Store]:
+        return iter(self._stores.values())
+
+    def __getitem__(self, name: str) -> Store:
+        return self._stores[name]
+
+    def find(self, name: object, reader: Callable[[], Any]) -> Store:
+        """Return the store called `name`; where the ledger allows it, an unknown name becomes a document store.
+
+        `reader` gives a context manager for a Reader, used only for a name not seen before.
+
+        Raises:
+            UsageError: there is no such store.
+        """
+        if isinstance(name, str) and name in self._stores:
+            return self._stores[name]
+        checked = check_store_name(name)
+        if self._make_unknown is None:
+            raise UsageError(f"This ledger has no store called {checked!r}.", hint=self._suggestion(checked))
+        store = self._make_unknown(checked)
+        with reader() as opened:
+            self._attach(store, opened, self._recorded(opened))
+        return self._stores.setdefault(checked, store)
+
+    def _suggestion(self, name: str) -> str:
+        known = sorted(store for store in self._stores if store != "sql")
+        import difflib  # noqa: PLC0415 - wanted on this path only
+
+        close = difflib.get_close_matches(name, known, n=1)
+        if close:
+            return f"Nothing was written. Did you mean {close[0]!r}?"
+        return f"Nothing was written. It has: {', '.join(known)}. Register others with Ledger.open(stores=[...])."
+
+    # Readiness
+
+    def attach_all(self, reader: Reader) -> bool:
+        """Attach every store; return whether some of them, or the tables they share, must be set up."""
+        recorded = self._recorded(reader)
+        self._ready = {name for name in self._stores if name == "sql"}
+        for store in self:
+            if store.name not in self._ready:
+                self._attach(store, reader, recorded)
+        return recorded is None or any(store.name not in self._ready for store in self)
+
+    def _attach(self, store: Store, reader: Reader, recorded: dict[str, tuple[str, Any]] | None) -> None:
+        kind, config = (recorded or {}).get(store.name, (store.kind, None))
+        if kind != store.kind:
+            raise UsageError(
+                f"The store {store.name!r} of this ledger holds {kind}, not {store.kind}.",
+                hint="Nothing was changed. Use another name for the new store.",
+            )
+        if not store.attach(self._home, reader, config):
+            self._ready.add(store.name)
+
+    def set_up(self, tx: Transaction) -> None:
+        """Make every store ready inside `tx`."""
+        self._create_tables(tx)
+        recorded = self._recorded(tx)
+        for store in self:
+            if store.name not in self._ready:
+                self._set_up(tx, store, recorded)
+
+    def refresh(self, tx: Transaction) -> None:
+        """Attach and set up again if the schema is not the one this process knows. Called first in each transaction."""
+        version = tx.rows("PRAGMA schema_version")[0][0]
+        if version != self._schema_version:
+            if self.attach_all(tx):
+                self.set_up(tx)
+            self._schema_version = version
+        self._fresh.clear()
+
+    def make_ready(self, tx: Transaction, name: str) -> None:
+        """Set one store up inside `tx` if it is not ready."""
+        if name not in self._ready:
+            self._set_up(tx, self._stores[name], self._recorded(tx))
+
+    def _set_up(self, tx: Transaction, store: Store, recorded: dict[str, tuple[str, Any]] | None) -> None:
+        _, config = (recorded or {}).get(store.name, (store.kind, None))
+        config = store.setup(tx, config)
+        tx.execute(
+            "INSERT INTO uow_stores (name, kind, config, registered_ts) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET config = excluded.config",
+            (store.name, store.kind, json.dumps(dict(config), sort_keys=True), _ambient.now_text()),
+        )
+        self._ready.add(store.name)
+        self._fresh.add(store.name)
+
+    def distrust(self) -> None:
+        """Forget what was set up since the transaction began: it was rolled back, wholly or to a savepoint."""
+        self._ready -= self._fresh
+        self._fresh.clear()
+        self._schema_version = None
+
+    # The record
+
+    @staticmethod
+    def _recorded(reader: Reader) -> dict[str, tuple[str, Any]] | None:
+        """Return kind and configuration of each recorded store; None if the ledger has no tables for stores yet."""
+        marks = ", ".join("?" * len(_TABLES))
+        found = reader.rows(f"SELECT count(*) FROM sqlite_schema WHERE name IN ({marks})", _TABLES)[0][0]  # noqa: S608
+        if found < len(_TABLES):
+            return None
+        return {
+            name: (kind, json.loads(config))
+            for name, kind, config in reader.rows("SELECT name, kind, config FROM uow_stores")
+        }
+
+    @staticmethod
+    def _create_tables(tx: Transaction) -> None:
+        for statement in _schema.statements("stores.sql"):
+            tx.execute(statement)
+
+    def close(self) -> None:
+        """Close every store; a failing one does not keep the others open."""
+        problems = []
+        for store in self:
+            try:
+                store.close()
+            except Exception as error:  # noqa: BLE001 - close must reach every store
+                problems.append((store.name, error))
+        for name, error in problems:
+            raise StoreError(f"The store {name!r} could not be closed.", store=name) from error

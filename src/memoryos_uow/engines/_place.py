@@ -1,0 +1,39 @@
+"""Where a ledger file may live, found out before SQLite is asked to open it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from memoryos_uow.errors import LedgerError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def refuse_bad_place(path: Path) -> None:
+    """Raise LedgerError, with a sentence that helps, where no ledger can be at `path`."""
+    if path.is_dir():
+        raise LedgerError(f"{path} is a directory.", hint="Give the path of a file, for example memory.db in it.")
+    if not path.parent.is_dir():
+        raise LedgerError(f"The directory {path.parent} does not exist.", hint="Create it, or correct the path.")
+    if path.exists() and not path.is_file():
+        raise LedgerError(f"{path} is not a regular file.", hint="Give the path of a file on a local disk.")
+    if not path.exists() and not os.access(path.parent, os.W_OK):
+        raise LedgerError(f"No file can be created in {path.parent}.", hint="Check the directory's permissions.")
+    if path.exists() and not os.access(path, os.R_OK):
+        raise LedgerError(f"{path} may not be read.", hint="Check the file's permissions.")
+
+
+def is_writable(path: Path) -> bool:
+    """Say whether this process may write the existing file and the log beside it."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def is_settled(path: Path) -> bool:
+    """Say whether the file holds everything by itself, with no log beside it that readers would need.
+
+    Only then may a file in a directory that cannot be written be read without creating SQLite's shared memory file.
+    """
+    log = path.with_name(path.name + "-wal")
+    return not log.exists() or log.stat().st_size == 0

@@ -1,0 +1,92 @@
+"""SQLite's errors in this library's words.
+
+Promise: every exception that ``sqlite3`` can raise becomes one of ours with a hint, the original chained; the texts name
+tables, columns and constraints, never values.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from memoryos_uow.errors import (
+    LedgerBusy,
+    LedgerCorrupt,
+    LedgerError,
+    StoreError,
+    UnitOfWorkError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Primary result codes, https://sqlite.org/rescode.html
+_ERROR: Final = 1
+_BUSY: Final = 5
+_LOCKED: Final = 6
+_READONLY: Final = 8
+_CORRUPT: Final = 11
+_FULL: Final = 13
+_CANTOPEN: Final = 14
+_TOOBIG: Final = 18
+_CONSTRAINT: Final = 19
+_MISMATCH: Final = 20
+_NOTADB: Final = 26
+
+FOREIGN: Final = (sqlite3.Error, sqlite3.Warning, UnicodeError, OverflowError)
+"""What a call of ``sqlite3`` may raise besides exceptions of signal handlers: text that is not UTF-8 in a damaged file
+arrives as UnicodeError, an integer beyond 64 bits as OverflowError."""
+
+_WORDS: Final = {
+    _FULL: ("The disk is full.", "Free some space, then run the unit again."),
+    _READONLY: ("The ledger cannot be written.", "Check the permissions of the file and of its directory."),
+    _CANTOPEN: ("The ledger's file cannot be opened.", "Check that the directory exists and may be written."),
+}
+
+
+def is_busy(error: BaseException) -> bool:
+    """Say whether `error` means that another connection holds the lock."""
+    return _primary_code(error) in (_BUSY, _LOCKED)
+
+
+def _primary_code(error: BaseException) -> int:
+    # Errors that sqlite3 makes itself (closed connection, wrong parameter count) have no code.
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def translate(error: BaseException, path: str) -> UnitOfWorkError:
+    """Return the error of ours that says what `error`, raised by ``sqlite3`` for the file `path`, means."""
+    code = _primary_code(error)
+    if code in (_BUSY, _LOCKED):
+        return LedgerBusy(
+            f"Other writers kept {path} locked.",
+            hint="Nothing was written. Run the unit again, or allow more busy_timeout.",
+        )
+    if code in (_CORRUPT, _NOTADB) or isinstance(error, UnicodeDecodeError):
+        what = "is not a SQLite database" if code == _NOTADB else "is damaged"
+        return LedgerCorrupt(
+            f"The file {path} {what}.",
+            hint="It was left as it is. Check the path, or restore the file from a copy.",
+        )
+    if code == _CONSTRAINT:
+        return StoreError(f"A constraint refused the write: {error}.", hint="Nothing of the unit was written.")
+    if code in (_TOOBIG, _MISMATCH) or isinstance(error, (OverflowError, UnicodeEncodeError)):
+        return UsageError(
+            "A value does not fit into SQLite.",
+            hint="Nothing was written. Integers have 64 bits, texts are valid Unicode, values end at about 1 GB.",
+        )
+    if code == _ERROR or isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)) or code == 0:
+        return UsageError(f"SQLite refused the statement: {error}.", hint="Nothing of the unit was written.")
+    message, hint = _WORDS.get(code, (f"SQLite reports: {error}.", "Check the disk, then run the unit again."))
+    return LedgerError(f"{message} The ledger is {path}.", hint=f"Nothing of the unit was written. {hint}")
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """Turn what ``sqlite3`` raises inside the block into our errors."""
+    try:
+        yield
+    except FOREIGN as error:
+        raise translate(error, path) from error

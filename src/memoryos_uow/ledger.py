@@ -1,0 +1,303 @@
+"""The ledger: opened once, shared by threads, asked about units and their records.
+
+Promise: opening makes the file ready (schema, stores) or refuses with one clear sentence and leaves it as it was; after
+`close`, or at the latest at exit, everything that was to be written about finished units is written.
+"""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from memoryos_uow import _ambient, _opening, _validation
+from memoryos_uow._coordinator import Coordinator
+from memoryos_uow._handles import LedgerStore
+from memoryos_uow._limits import Limits
+from memoryos_uow._names import Durability, Status, check_band, check_choice, check_identifier
+from memoryos_uow._rows import LedgerRows
+from memoryos_uow._sql_calls import SqlCalls
+from memoryos_uow.engines._sql_guard import SqlGuard
+from memoryos_uow.engines.sqlite import SQLiteEngine
+from memoryos_uow.errors import UsageError
+from memoryos_uow.receipts import RECEIPT_TYPE, Receipt
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
+    from types import TracebackType
+
+    from memoryos_uow._records import UnitRecord, Violation
+    from memoryos_uow._registry import StoreRegistry
+    from memoryos_uow.abc import Store
+    from memoryos_uow.unit import UnitOfWork
+
+
+class Ledger:
+    """One ledger file with its stores. Threads may share it; a forked child opens its own.
+
+    Use `Ledger.open`, also as a context manager::
+
+        with Ledger.open("memory.db", stores=[DocumentStore("notes")]) as ledger:
+            with ledger.unit(space_id="shared:household", band="GREEN") as uow:
+                uow["notes"].create("n1", {"text": "milk is out"})
+    """
+
+    def __init__(
+        self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, *, origin: str | None, limits: Limits
+    ) -> None:
+        """Put the parts together; users call `Ledger.open`."""
+        self.limits = limits
+        """How large units and records may be."""
+        self._engine = engine
+        self._rows = rows
+        self._registry = registry
+        self._origin = origin
+        self._coordinator = Coordinator(engine, rows, registry, origin=origin)
+        self._guard = SqlGuard(engine)
+        self._sql = SqlCalls(self._guard, self._coordinator)
+        self._pid = _ambient.process_id()
+        self._closed = False
+        _open_ledgers.add(self)
+
+    @classmethod
+    def open(
+        cls,
+        path_or_url: str | os.PathLike[str] = "memory.db",
+        *,
+        stores: Iterable[Store] = (),
+        durability: Literal["full", "normal"] = "full",
+        origin: str | None = None,
+        migrate: bool = True,
+        busy_timeout: float = 30.0,
+        limits: Limits | None = None,
+        allow_triggers: Collection[str] = (),
+    ) -> Ledger:
+        """Open the ledger at a path, creating or migrating it to contract 1.1.0 if need be.
+
+        Args:
+            path_or_url: the SQLite file. Its directory must exist.
+            stores: what units may write to. Without any, every name is a document store in the file.
+            durability: ``"full"``: a commit is synced to the disk and survives a power cut. ``"normal"``: it survives a
+                killed process; a power cut may lose the last units, each as a whole, never half of one.
+            origin: the ledger's name in its receipts, without spaces, such as ``"example.com/household"``; fixed when
+                the ledger is made. Default: ``"memoryos-uow/"`` and a random id.
+            migrate: False leaves a 1.0.0 ledger as it is and works in basic mode: only the columns of 1.0.0 are
+                written, and receipts are not kept.
+            busy_timeout: seconds that a unit waits for other writers before `LedgerBusy`.
+            limits: bounds on units and records; default `Limits()`.
+            allow_triggers: names of the application's own triggers on the ledger's tables; others are refused, because
+                a trigger can undo what a receipt says.
+
+        Raises:
+            UsageError: an argument is wrong, or a store contradicts what the ledger records of it.
+            StoreError: a store cannot keep its promise here.
+            LedgerError: no ledger can be here; `LedgerCorrupt`, `SchemaTooNew`, `MigrationError` and `LedgerBusy` say
+                more. The file is as it was before.
+        """
+        engine = SQLiteEngine.open(
+            _opening.check_path(path_or_url),
+            durability=check_choice(durability, Durability, "durability"),
+            busy_timeout_s=_opening.check_timeout(busy_timeout),
+        )
+        try:
+            basic = _opening.make_schema_ready(engine, origin=_opening.check_origin(origin), migrate=migrate)
+            rows = LedgerRows(basic=basic)
+            _opening.refuse_triggers(engine, rows, allow_triggers)
+            registry = _opening.open_stores(engine, stores)
+            recorded = _opening.recorded_origin(engine, rows, origin)
+        except BaseException:
+            engine.close()
+            raise
+        return cls(engine, rows, registry, origin=recorded, limits=limits or Limits())
+
+    # Units
+
+    def unit(self, **options: Any) -> UnitOfWork:
+        """Return a unit of work on this ledger; the options are those of `UnitOfWork`."""
+        from memoryos_uow.unit import UnitOfWork  # noqa: PLC0415 - unit knows ledger, so ledger cannot at import
+
+        return UnitOfWork(ledger=self, **options)
+
+    def __getitem__(self, store: str) -> LedgerStore:
+        """Return the store called `store`, for reading outside a unit.
+
+        Raises:
+            UsageError: the ledger has no such store.
+        """
+        self._alive()
+        return LedgerStore(self._engine, self._store(store))
+
+    # Records
+
+    def get(self, uow_id: str) -> UnitRecord:
+        """Return the record of a unit, with its writes.
+
+        Raises:
+            UsageError: the ledger has no such unit: it was never committed, failed without a trace, or wrote nothing.
+        """
+        self._alive().settle()
+        with self._engine.reader() as reader:
+            record = self._rows.unit(reader, check_identifier(uow_id, "uow_id"))
+        if record is None:
+            raise UsageError(f"This ledger has no unit {uow_id}.", hint="ledger.units() lists the newest ones.")
+        return record
+
+    def units(
+        self,
+        *,
+        space_id: str | None = None,
+        band: str | None = None,
+        status: str | None = None,
+        actor_id: str | None = None,
+        correlation_id: str | None = None,
+        since: str | datetime | None = None,
+        limit: int = 50,
+    ) -> list[UnitRecord]:
+        """Return the newest units that match every given filter, newest first, without their writes (see `get`).
+
+        `since` is a time with its zone, or RFC 3339 UTC text as the ledger keeps it; it compares with ``created_ts``.
+        """
+        filters: dict[str, str] = {}
+        for name, value in (("space_id", space_id), ("actor_id", actor_id), ("correlation_id", correlation_id)):
+            if value is not None:
+                filters[name] = check_identifier(value, name)
+        if band is not None:
+            filters["band"] = check_band(band).value
+        if status is not None:
+            filters["status"] = check_choice(status, Status, "status").value
+        if not isinstance(limit, int) or limit < 0:
+            raise UsageError("limit is a number of units, 0 or more.")
+        self._alive().settle()
+        if self._rows.basic and filters.keys() - {"status"}:
+            raise UsageError("A ledger of contract 1.0.0 knows status only.", hint="Open it with migrate=True.")
+        with self._engine.reader() as reader:
+            return self._rows.units(reader, filters, since=_check_since(since), limit=limit)
+
+    def receipt(self, uow_id: str) -> Receipt:
+        """Return the receipt of a committed unit, rebuilt from the ledger's rows.
+
+        Raises:
+            UsageError: there is no such unit, or it has no receipt (it failed, or is older than contract 1.1.0).
+        """
+        record = self.get(uow_id)
+        with self._engine.reader() as reader:
+            parts = None if self._rows.basic else self._rows.receipt_parts(reader, record.uow_id)
+        if parts is None or record.receipt_hash is None:
+            raise UsageError(f"The unit {uow_id} has no receipt: it is {record.status}.")
+        return Receipt(
+            band=record.band,
+            committed_ts=record.committed_ts or "",
+            contract_version=record.contract_version or "",
+            created_ts=record.created_ts,
+            outcome="committed",
+            space_id=record.space_id,
+            store_count=record.store_count or 0,
+            total_bytes_written=record.total_bytes_written or 0,
+            type=RECEIPT_TYPE,
+            uow_id=record.uow_id,
+            signature=record.receipt_signature,
+            **parts,
+        )
+
+    def validate(self) -> list[Violation]:
+        """Run the specification's five contract validations; return every row that breaks one, none if all is well.
+
+        Raises:
+            UsageError: the ledger is of contract 1.0.0, which has nothing to validate.
+        """
+        self._alive().settle()
+        if self._rows.basic:
+            raise UsageError("A ledger of contract 1.0.0 has nothing to validate.", hint="Migrate it first.")
+        with self._engine.reader() as reader:
+            return _validation.validate(reader)
+
+    # Facts
+
+    @property
+    def path(self) -> Path:
+        """The ledger's file, absolute."""
+        return self._engine.path
+
+    @property
+    def origin(self) -> str | None:
+        """The ledger's name in its receipts; None in basic mode."""
+        return self._origin
+
+    @property
+    def contract_version(self) -> str:
+        """``1.1.0``, or ``1.0.0`` in basic mode."""
+        return "1.0.0" if self._rows.basic else "1.1.0"
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the file, or its directory, could not be written when the ledger was opened."""
+        return self._engine.read_only
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def __repr__(self) -> str:
+        return f"<Ledger {str(self.path)!r}{' closed' if self._closed else ''}>"
+
+    # The end
+
+    def close(self) -> None:
+        """Write what is left to be written about finished units and close every file. May be called twice.
+
+        Raises:
+            UsageError: a unit of this thread is still open on this ledger and holds its lock.
+        """
+        if self._closed or self._pid != _ambient.process_id():
+            return
+        self._coordinator.close()
+        self._guard.close()
+        self._engine.close()
+        self._closed = True
+        self._registry.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # For units
+
+    def _alive(self) -> Coordinator:
+        self._engine.refuse_misuse()
+        return self._coordinator
+
+    def _store(self, name: str) -> Store:
+        return self._registry.find(name, self._engine.reader)
+
+
+def _check_since(since: str | datetime | None) -> str | None:
+    """Return `since` in the form in which the ledger keeps times, so that texts compare as times do."""
+    if since is None:
+        return None
+    try:
+        moment = since if isinstance(since, datetime) else datetime.fromisoformat(since)
+    except (TypeError, ValueError):
+        raise UsageError("since is a time such as 2026-11-22T19:20:31Z.") from None
+    if moment.tzinfo is None:
+        raise UsageError("since needs a time zone.", hint="For example 2026-11-22T19:20:31Z, or datetime.now(UTC).")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+_open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for ledger in list(_open_ledgers):
+        try:
+            ledger.close()
+        except Exception:  # noqa: BLE001, S112 - at exit nobody is left to be told, and the others want closing too
+            continue

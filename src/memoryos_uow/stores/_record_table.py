@@ -1,0 +1,277 @@
+"""What the document, vector and blob stores share: records by key in one of the library's own tables.
+
+Each table (``schema/stores.sql``) holds ``id, store, space_id, key, version`` and then the columns in which a kind of
+store keeps its value; ``(store, space_id, key)`` is unique, and ``version`` is the commit sequence of the unit that wrote
+the record last.
+
+Promise: a record is found, changed and listed only through its store and its space, and writes take effect in the order
+in which they were made. Consecutive writes of one operation become one `execute_many`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cache
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
+
+from memoryos_uow._bands import shown_key
+from memoryos_uow._names import MAX_KEY_BYTES, Operation, check_identifier, check_store_name
+from memoryos_uow._records import Found
+from memoryos_uow.abc import MISSING, Capability
+from memoryos_uow.errors import RecordExists, RecordMissing, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from memoryos_uow._limits import Limits
+    from memoryos_uow._records import Content, Hit
+    from memoryos_uow.abc import Home, Reader, Transaction, UnitFacts, Write
+
+
+class _Statements(NamedTuple):
+    create: str
+    update: str
+    upsert: str
+    delete: str
+    read: str
+    version: str
+    keys: str
+    scan: str
+
+
+@cache
+def _statements(table: str, columns: tuple[str, ...]) -> _Statements:
+    """Return the SQL for a table of ours; both arguments are constants of this library, never a caller's text."""
+    names = ", ".join(columns)
+    marks = ", ".join("?" * len(columns))
+    new = ", ".join(f"{column} = ?" for column in columns)
+    excluded = ", ".join(f"{column} = excluded.{column}" for column in columns)
+    insert = f"INSERT INTO {table} (store, space_id, key, version, {names}) VALUES (?, ?, ?, ?, {marks})"  # noqa: S608
+    record = "WHERE store = ? AND space_id = ? AND key = ?"
+    space = "WHERE store = ? AND space_id = ?"
+    return _Statements(
+        create=insert,
+        update=f"UPDATE {table} SET version = ?, {new} {record}",  # noqa: S608
+        upsert=f"{insert} ON CONFLICT (store, space_id, key) DO UPDATE SET version = excluded.version, {excluded}",
+        delete=f"DELETE FROM {table} {record}",  # noqa: S608
+        read=f"SELECT version, {names} FROM {table} {record}",  # noqa: S608
+        version=f"SELECT version FROM {table} {record}",  # noqa: S608
+        keys=f"SELECT key FROM {table} {space} ORDER BY key",  # noqa: S608
+        scan=f"SELECT key, {names} FROM {table} {space}",  # noqa: S608
+    )
+
+
+class RecordStore(ABC):
+    """A store whose records are rows of one of the library's tables.
+
+    A kind of store says how a value becomes columns (`_encode`, `_columns_of`) and back (`_value`, `_overlay`).
+    """
+
+    kind: ClassVar[str]
+    capability: ClassVar[Capability] = Capability.SAME_TRANSACTION
+    _table: ClassVar[str]
+    _columns: ClassVar[tuple[str, ...]]
+
+    def __init__(self, name: str) -> None:
+        self._name = check_store_name(name)
+        self._sql = _statements(self._table, self._columns)
+
+    @property
+    def name(self) -> str:
+        """The name under which units address the store."""
+        return self._name
+
+    # What a kind of store says
+
+    @abstractmethod
+    def attach(self, home: Home, reader: Reader, recorded: Mapping[str, Any] | None) -> bool:
+        """Get ready; see `memoryos_uow.abc.Store.attach`."""
+
+    @abstractmethod
+    def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """Create what is missing; see `memoryos_uow.abc.Store.setup`."""
+
+    @abstractmethod
+    def _encode(self, value: object, limits: Limits) -> tuple[Any, Content]:
+        """Return payload and content of `value`, or raise UsageError."""
+
+    @abstractmethod
+    def _columns_of(self, payload: Any) -> tuple[object, ...]:
+        """Return what the value columns of a record with this payload hold."""
+
+    @abstractmethod
+    def _value(self, reader: Reader, space_id: str, columns: Sequence[Any]) -> Any:
+        """Return the value that these columns hold, or raise StoreError where they were tampered with."""
+
+    @abstractmethod
+    def _overlay(self, payload: Any) -> Any:
+        """Return a fresh copy of the value that was encoded as `payload`."""
+
+    def _check_key(self, key: str) -> None:
+        check_identifier(key, "record key", max_bytes=MAX_KEY_BYTES)
+
+    # Writing
+
+    def encode(self, operation: Operation, key: str, value: object, limits: Limits) -> tuple[Any, Content | None]:
+        """Check `key` and `value` and return payload and content; both None for a delete.
+
+        Raises:
+            UsageError: the key or the value cannot be stored.
+        """
+        self._check_key(key)
+        if operation is Operation.DELETE:
+            return None, None
+        return self._encode(value, limits)
+
+    def overlay(self, write: Write) -> Any:
+        """Return a fresh copy of the value that `write` will leave, or `MISSING`."""
+        return MISSING if write.operation is Operation.DELETE else self._overlay(write.payload)
+
+    def prepare(self, unit: UnitFacts, writes: Sequence[Write]) -> None:
+        """Do nothing: the ledger's own transaction holds everything."""
+
+    def apply(self, tx: Transaction, unit: UnitFacts, commit_seq: int, writes: Sequence[Write]) -> None:
+        """Carry out `writes` in their order.
+
+        Raises:
+            RecordExists: a create found its key taken.
+            RecordMissing: an update or delete did not find its key.
+        """
+        for operation, run in groupby(writes, key=attrgetter("operation")):
+            self._apply_run(tx, unit, commit_seq, operation, list(run))
+
+    def _apply_run(
+        self, tx: Transaction, unit: UnitFacts, commit_seq: int, operation: Operation, run: list[Write]
+    ) -> None:
+        if operation is Operation.CREATE:
+            self._create(tx, unit, commit_seq, run)
+        elif operation is Operation.UPDATE:
+            self._update(tx, unit, commit_seq, run)
+        elif operation is Operation.UPSERT:
+            tx.execute_many(self._sql.upsert, self._new_rows(unit, commit_seq, run))
+        else:
+            self._delete(tx, unit, run)
+
+    def _new_rows(self, unit: UnitFacts, commit_seq: int, run: list[Write]) -> Iterator[tuple[object, ...]]:
+        for write in run:
+            yield self._name, unit.space_id, write.key, commit_seq, *self._columns_of(write.payload)
+
+    def _create(self, tx: Transaction, unit: UnitFacts, commit_seq: int, run: list[Write]) -> None:
+        taken = 0
+
+        def counted() -> Iterator[tuple[object, ...]]:
+            # A transaction takes one row, runs the statement, takes the next: the row taken last is the one that failed.
+            nonlocal taken
+            for taken, row in enumerate(self._new_rows(unit, commit_seq, run)):  # noqa: B007 - read after a failure
+                yield row
+
+        try:
+            tx.execute_many(self._sql.create, counted())
+        except StoreError as error:
+            raise RecordExists(
+                f"The store {self._name!r} has a record {self._shown(run[taken], unit)} in this space already.",
+                hint="Nothing of the unit was written. Use update() to change it, or upsert() for either.",
+                store=self._name,
+            ) from error
+
+    def _update(self, tx: Transaction, unit: UnitFacts, commit_seq: int, run: list[Write]) -> None:
+        rows = (
+            (commit_seq, *self._columns_of(write.payload), self._name, unit.space_id, write.key) for write in run
+        )
+        if tx.execute_many(self._sql.update, rows) != len(run):
+            # No update removes a record, so what was missing is missing still.
+            absent = (w for w in run if not tx.rows(self._sql.version, (self._name, unit.space_id, w.key)))
+            self._refuse_missing(next(absent, run[0]), unit)
+
+    def _delete(self, tx: Transaction, unit: UnitFacts, run: list[Write]) -> None:
+        for write in run:
+            if not tx.execute(self._sql.delete, (self._name, unit.space_id, write.key)):
+                self._refuse_missing(write, unit)
+
+    def _refuse_missing(self, write: Write, unit: UnitFacts) -> NoReturn:
+        raise RecordMissing(
+            f"The store {self._name!r} has no record {self._shown(write, unit)} in this space to {write.operation}.",
+            hint="Nothing of the unit was written. Use create() for a new record, or upsert() for either.",
+            store=self._name,
+        )
+
+    @staticmethod
+    def _shown(write: Write, unit: UnitFacts) -> str:
+        return shown_key(str(write.key), unit.band)
+
+    # Reading
+
+    def read(self, reader: Reader, space_id: str, key: str) -> Found | None:
+        """Return the record's value and version, or None.
+
+        Raises:
+            StoreError: what is stored is not what this library wrote.
+        """
+        rows = reader.rows(self._sql.read, (self._name, space_id, key))
+        if not rows:
+            return None
+        version, *columns = rows[0]
+        return Found(self._value(reader, space_id, columns), version)
+
+    def version(self, reader: Reader, space_id: str, key: str) -> object:
+        """Return the commit sequence of the unit that wrote the record last, or None if there is no record."""
+        rows = reader.rows(self._sql.version, (self._name, space_id, key))
+        return rows[0][0] if rows else None
+
+    def keys(self, reader: Reader, space_id: str) -> Iterator[str]:
+        """Yield the keys of all records in a space, in the order of their UTF-8 bytes."""
+        for (key,) in reader.stream(self._sql.keys, (self._name, space_id)):
+            yield key
+
+    def search(
+        self, reader: Reader, space_id: str, query: object, k: int, options: Mapping[str, Any]
+    ) -> list[Hit]:
+        """Refuse: this kind of store cannot be searched.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"The store {self._name!r} holds {self.kind}, which cannot be searched.",
+            hint="Read by key, or keep a document with search=[...] or a vector beside each record.",
+            store=self._name,
+        )
+
+    def close(self) -> None:
+        """Do nothing: nothing is held outside the ledger."""
+
+    def _refuse(self, message: str, hint: str) -> NoReturn:
+        raise UsageError(message, hint=f"Nothing was written. {hint}", store=self._name)
+
+    def _damaged(self) -> StoreError:
+        return StoreError(
+            f"A record of the store {self._name!r} is not as this library wrote it.",
+            hint="Nothing was written. It was changed from outside; restore it from a copy or write it anew.",
+            store=self._name,
+        )
+
+
+def check_k(k: object, store: str) -> int:
+    """Return `k`, the number of hits wanted, as SQLite can take it.
+
+    Raises:
+        UsageError: not a whole number of at least one.
+    """
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        given = "less than that" if isinstance(k, int) and not isinstance(k, bool) else f"a {type(k).__name__}"
+        raise UsageError(
+            f"A search needs a whole number of hits of at least 1, not {given}.",
+            hint="Nothing was written. Pass k=10, for example.",
+            store=store,
+        )
+    return min(k, 2**31 - 1)
+
+
+def refuse_options(options: Mapping[str, Any], known: Sequence[str], store: str) -> None:
+    """Raise UsageError if `options` holds a name that is not in `known`."""
+    unknown = sum(option not in known for option in options)
+    if unknown:
+        hint = f"It knows {', '.join(known)}." if known else "It knows none."
+        raise UsageError(f"The store {store!r} does not know {unknown} of these search options.", hint=hint, store=store)

@@ -1,0 +1,143 @@
+"""Plain SQL of the application's, as writes of a unit: what ``uow.sql`` puts into the buffer.
+
+Content of a statement (for checksum and size) is the UTF-8 JSON ``{"parameters":...,"sql":...}`` with sorted keys, floats
+in their shortest form and blobs as ``{"$bytes":"<hex>"}``: what was asked for, as nothing else can be known of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from memoryos_uow._canonical import sha256_hex
+from memoryos_uow._names import text_problem
+from memoryos_uow._records import Content
+from memoryos_uow.abc import MISSING, Capability
+from memoryos_uow.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from memoryos_uow._limits import Limits
+    from memoryos_uow._names import Operation
+    from memoryos_uow._records import Found, Hit
+    from memoryos_uow.abc import Home, Reader, Transaction, UnitFacts, Write
+
+SQL_STORE: Final = "sql"
+_INT64: Final = range(-(2**63), 2**63)
+
+
+class SqlStatements:
+    """The store behind ``uow.sql``: no records and no keys, only statements in order."""
+
+    name = SQL_STORE
+    kind = "sql"
+    capability = Capability.SAME_TRANSACTION
+
+    def attach(self, home: Home, reader: Reader, recorded: Mapping[str, Any] | None) -> bool:  # noqa: ARG002
+        """Need nothing."""
+        return False
+
+    def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:  # noqa: ARG002
+        """Create nothing."""
+        return {}
+
+    def encode(
+        self,
+        operation: Operation,
+        key: str,
+        value: object,
+        limits: Limits,  # noqa: ARG002
+    ) -> tuple[Any, Content | None]:
+        """Refuse: statements come through `encode_statement`."""
+        raise UsageError("Plain SQL is written with uow.sql().", hint="Nothing was written.")
+
+    def overlay(self, write: Write) -> Any:  # noqa: ARG002
+        """There are no records to overlay."""
+        return MISSING
+
+    def prepare(self, unit: UnitFacts, writes: Sequence[Write]) -> None:
+        """Nothing lies outside the ledger."""
+
+    def apply(self, tx: Transaction, unit: UnitFacts, commit_seq: int, writes: Sequence[Write]) -> None:  # noqa: ARG002
+        """Run the statements in order."""
+        for write in writes:
+            tx.execute(*write.payload)
+
+    def read(self, reader: Reader, space_id: str, key: str) -> Found | None:  # noqa: ARG002
+        """There are no records."""
+        return None
+
+    def version(self, reader: Reader, space_id: str, key: str) -> object:  # noqa: ARG002
+        """There are no records."""
+        return None
+
+    def search(
+        self,
+        reader: Reader,
+        space_id: str,
+        query: object,
+        k: int,
+        options: Mapping[str, Any],  # noqa: ARG002
+    ) -> list[Hit]:
+        """Refuse: SQL is searched with SQL."""
+        raise UsageError("Plain SQL is queried with uow.sql().", hint="Nothing was written.")
+
+    def keys(self, reader: Reader, space_id: str) -> Iterator[str]:  # noqa: ARG002
+        """There are no records."""
+        return iter(())
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def check_parameters(
+    parameters: Sequence[object] | Mapping[str, object],
+) -> tuple[object, ...] | dict[str, object]:
+    """Return a copy of `parameters` that later changes by the caller cannot reach.
+
+    Raises:
+        UsageError: not a sequence or mapping of None, bool, int of 64 bits, finite float, str or bytes.
+    """
+    if isinstance(parameters, dict):
+        return {str(name): _checked(value, f":{name}") for name, value in parameters.items()}
+    if isinstance(parameters, (list, tuple)):
+        return tuple(_checked(value, f"number {number}") for number, value in enumerate(parameters, 1))
+    raise UsageError(
+        f"SQL parameters are a tuple, a list or a dict, not {type(parameters).__name__}.",
+        hint="Nothing was written. For one parameter write (value,).",
+    )
+
+
+def _checked(value: object, where: str) -> object:
+    problem = None
+    if isinstance(value, str):
+        problem = text_problem(value)
+        value = str(value)
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        value = bytes(value)
+    elif isinstance(value, int):
+        problem = None if value in _INT64 else "is an integer beyond 64 bits"
+    elif isinstance(value, float):
+        problem = None if math.isfinite(value) else "is NaN or infinite, which SQLite cannot keep"
+    elif value is not None:
+        problem = f"is of type {type(value).__name__}"
+    if problem:
+        raise UsageError(
+            f"SQL parameter {where} {problem}.",
+            hint="Nothing was written. Parameters are None, int, float, str or bytes.",
+        )
+    return value
+
+
+def statement_content(sql: str, parameters: tuple[object, ...] | dict[str, object]) -> Content:
+    """Return size and digest of a statement with its parameters, as the module's text defines them."""
+    text = json.dumps(
+        {"parameters": parameters, "sql": sql},
+        sort_keys=True,
+        ensure_ascii=False,
+        separators=(",", ":"),
+        default=lambda value: {"$bytes": value.hex()},
+    ).encode()
+    return Content(len(text), sha256_hex(text))

@@ -1,0 +1,107 @@
+"""JSON that gives back what it was given.
+
+Promise: ``json.loads(to_json(value)[0])`` equals `value`, type by type, or `to_json` refuses. Python's own encoder turns
+tuples into lists, numbers as keys into strings and enumerations into their values, and writes NaN, which is not JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from memoryos_uow.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DEPTH_MAX: Final = 200
+"""How deep lists and objects may be nested (RFC 8259, section 9, lets an implementation set this). Python's JSON reader
+and SQLite's JSON functions can read this, and it leaves most of Python's recursion limit to the caller."""
+
+_dump: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
+).encode
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""An escaped U+0000: one whose backslash is not itself escaped."""
+
+
+def to_json(value: object, *, bytes_max: int, store: str) -> tuple[str, bytes]:
+    """Return `value` as JSON text without spaces, its objects in their own order, and the same in UTF-8.
+
+    Raises:
+        UsageError: `value` would come back different (another type than dict with string keys, list, str, int, float,
+            bool and None, subclasses included; NaN, an infinity), cannot be stored (lone surrogate, U+0000, an integer
+            that Python will not print), is nested more than 200 levels deep or in itself, or is longer than `bytes_max`.
+    """
+    return _Encoding(bytes_max, store).encode(value)
+
+
+class _Encoding:
+    """The encoding of one value for the store called `store`."""
+
+    def __init__(self, bytes_max: int, store: str) -> None:
+        self._bytes_max = bytes_max
+        self._allowance = bytes_max
+        self._store = store
+
+    def encode(self, value: object) -> tuple[str, bytes]:
+        try:
+            self._check((value,), 0)
+            text = _dump(value)
+        except RecursionError:
+            self._refuse("is nested too deeply for what is left of Python's stack", "Call from a shallower place.")
+        except ValueError:
+            self._refuse("holds an integer of thousands of digits", "Store it as a string.")
+        content = self._utf8(text)
+        if len(content) > self._bytes_max:
+            self._refuse_size(f"is {len(content):,} bytes long as JSON")
+        return text, content
+
+    def _utf8(self, text: str) -> bytes:
+        if "\\u0000" in text and _NUL.search(text):
+            self._refuse("has a string with U+0000", "Remove that character.")
+        try:
+            return text.encode()
+        except UnicodeEncodeError:
+            pass  # the exception holds the whole text, so nothing may be raised from inside this block
+        self._refuse("has a string with a lone surrogate, which UTF-8 cannot hold", "Remove that character.")
+
+    def _check(self, items: Iterable[Any], depth: int) -> None:
+        if self._allowance < 0:
+            # Each value is at least one byte of JSON. Counting them here stops a document that contains the same list
+            # again and again before it fills the machine's memory.
+            self._refuse_size("is too long as JSON")
+        for item in items:
+            self._allowance -= 1
+            kind = type(item)
+            if kind is str or kind is int or kind is bool or item is None:
+                continue
+            if kind is list or kind is dict:
+                if depth == DEPTH_MAX:
+                    self._refuse(f"is nested more than {DEPTH_MAX} levels deep, or contains itself", "Flatten it.")
+                self._check(item if kind is list else self._members(item), depth + 1)
+            elif kind is not float:
+                self._refuse(
+                    f"holds a {kind.__name__}, which JSON would not give back as it was",
+                    "Convert it to dict, list, str, int, float, bool or None.",
+                )
+            elif not math.isfinite(item):
+                self._refuse("holds NaN or an infinity, which JSON lacks", "Store None or a string instead.")
+
+    def _members(self, item: dict[object, object]) -> Iterable[object]:
+        for key in item:
+            if type(key) is not str:
+                self._refuse(
+                    f"has an object with a key of type {type(key).__name__}; in JSON keys are strings",
+                    "Convert the key with str().",
+                )
+        return item.values()
+
+    def _refuse_size(self, what: str) -> NoReturn:
+        self._refuse(f"{what}; the limit is {self._bytes_max:,} bytes", "Split it, or keep the bulk in a blob store.")
+
+    def _refuse(self, what: str, hint: str) -> NoReturn:
+        message = f"The document {what}."
+        raise UsageError(message, hint=f"Nothing was written. {hint}", store=self._store) from None
