@@ -11,7 +11,6 @@
 Stores are in `memoryos_uow.stores`, the contract for stores of your own in `memoryos_uow.abc`.
 """
 
-from memoryos_uow._default import default_ledger
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import Band, Durability, Isolation, Operation, Status
 from memoryos_uow._records import Hit, UnitRecord, Violation, WriteRecord
@@ -35,7 +34,7 @@ from memoryos_uow.errors import (
     UsageError,
     VerificationError,
 )
-from memoryos_uow.ledger import Ledger
+from memoryos_uow.ledger import Ledger, default_ledger
 from memoryos_uow.receipts import Receipt
 from memoryos_uow.unit import UnitOfWork
 

@@ -37,28 +37,28 @@ def canonical(value: object) -> bytes:
 
 
 def _refuse(value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, str):
-        problem = text_problem(value)
-    elif isinstance(value, bool):
-        problem = "is a boolean"
-    elif isinstance(value, int):
-        problem = None if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else "is an integer beyond 2**53 - 1"
-    elif isinstance(value, list):
-        for item in value:
-            _refuse(item)
-        return
-    elif isinstance(value, dict):
+    if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str) or not key.isascii() or "\0" in key:
                 raise UsageError("A canonical object may have ASCII keys only.")
             _refuse(item)
-        return
+    elif isinstance(value, list):
+        for item in value:
+            _refuse(item)
     else:
-        problem = f"is of type {type(value).__name__}"
-    if problem:
-        raise UsageError(f"A canonical value {problem}; canonical JSON holds {_ALLOWED}.")
+        problem = _problem(value)
+        if problem:
+            raise UsageError(f"A canonical value {problem}; canonical JSON holds {_ALLOWED}.")
+
+
+def _problem(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return text_problem(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return None if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else "is an integer beyond 2**53 - 1"
+    return f"is of type {type(value).__name__}"
 
 
 def sha256_hex(content: bytes | bytearray | memoryview) -> str:

@@ -114,7 +114,7 @@ class Coordinator:
         tx = self.open_transaction(unit)
         self.flush(unit)
         described = describe(unit, self._origin)
-        self._rows.insert_committed(tx, committed_record(unit, described.receipt), described, unit.position)
+        self._rows.insert_committed(tx, committed_record(unit, described.receipt), described, unit.place)
         try:
             tx.commit()
         except BaseException:
@@ -177,7 +177,7 @@ class Coordinator:
         return unit.tx
 
     def flush(self, unit: UnitState) -> None:
-        """Apply every waiting write inside the unit's transaction, with savepoints between them where the caller's are."""
+        """Apply every waiting write inside the unit's transaction, with savepoints where the caller set them."""
         tx = self.open_transaction(unit)
         for mark in unit.marks:
             if not mark.in_transaction:
@@ -194,11 +194,10 @@ class Coordinator:
             unit.buffer.applied += len(writes)
 
     def _apply_run(self, unit: UnitState, tx: SQLiteTransaction, store: Store, writes: list[Write]) -> None:
-        assert unit.position is not None  # noqa: S101 - for the type checker
         for write in writes:
             if write.key is not None:
                 self._refuse_if_changed(unit, tx, store.name, write.key)
-        store.apply(tx, unit.facts, unit.position.commit_seq, writes)
+        store.apply(tx, unit.facts, unit.place.commit_seq, writes)
 
     def _refuse_if_changed(self, unit: UnitState, tx: SQLiteTransaction, store: str, key: str) -> None:
         """Compare a record with what the unit read of it; done once under the lock, it stays true."""

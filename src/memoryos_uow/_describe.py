@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from memoryos_uow import _ambient, _bands
-from memoryos_uow._names import CONTRACT_VERSION, Band, Status
+from memoryos_uow._names import CONTRACT_VERSION, Status
 from memoryos_uow._protocol import State
 from memoryos_uow._records import UnitRecord
 from memoryos_uow._rows import Timing, milliseconds
@@ -17,13 +17,13 @@ from memoryos_uow.receipts import RECEIPT_TYPE, Described, Receipt, ReceiptWrite
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from memoryos_uow._names import Band
     from memoryos_uow._unit_state import UnitState
     from memoryos_uow.abc import Write
 
 
 def describe(unit: UnitState, origin: str | None) -> Described:
     """Return the receipt of a unit that is about to be committed at its position."""
-    assert unit.position is not None  # noqa: S101 - for the type checker
     facts, context = unit.facts, unit.context
     writes = _receipt_writes(unit.buffer.writes, facts.band)
     context_nonce = _ambient.random_hex()
@@ -41,9 +41,9 @@ def describe(unit: UnitState, origin: str | None) -> Described:
         nonce=_ambient.random_hex() if _bands.wants_nonces(facts.band) else None,
         origin=origin,
         outcome="committed",
-        prev=unit.position.prev,
+        prev=unit.place.prev,
         space_id=facts.space_id,
-        space_seq=unit.position.space_seq,
+        space_seq=unit.place.space_seq,
         store_count=len(unit.stores()),
         total_bytes_written=sum(write.bytes_written for write in writes),
         type=RECEIPT_TYPE,
@@ -124,11 +124,11 @@ def _record(unit: UnitState, status: Status, **columns: Any) -> UnitRecord:
 
 def timing(unit: UnitState) -> Timing:
     """Return how long a unit took whose commit has just returned."""
-    assert unit.position is not None and unit.commit_started_ns is not None  # noqa: S101, PT018 - for the type checker
+    assert unit.commit_started_ns is not None  # noqa: S101 - for the type checker
     now = _ambient.monotonic_ns()
     return Timing(
         uow_id=unit.facts.uow_id,
-        commit_seq=unit.position.commit_seq,
+        commit_seq=unit.place.commit_seq,
         execution_us=(now - unit.started_ns) // 1000,
         commit_us=(now - unit.commit_started_ns) // 1000,
     )

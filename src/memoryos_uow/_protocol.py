@@ -5,7 +5,7 @@ event. Nothing here touches a file, a clock or a store, so the with-block, recov
 
 Promises (numbered; `check` asserts the ones that can be executed)
 
-1.  A unit is committed if, and only if, the ledger holds its decision: state follows the durable fact, never precedes it.
+1.  A unit is committed if, and only if, the ledger holds its decision: state follows the durable fact.
 2.  Bytes outside the ledger are durable before the decision that refers to them is asked for.
 3.  Nothing is visible to others before the decision.
 4.  Before the decision any error, or a wish, ends the unit without trace in any store; after it nothing can.
@@ -15,7 +15,7 @@ Promises (numbered; `check` asserts the ones that can be executed)
 States, and what may be trusted in each::
 
     ACTIVE       the block runs; writes are buffered (or lie in an open transaction, invisible to others)
-    PREPARING    the block has ended well; bytes outside the ledger are being made durable, then the decision is asked for
+    PREPARING    the block has ended well; bytes outside the ledger are made durable, then the decision is asked for
     COMMITTED    the decision is durable; every store ends with all of the unit
     ROLLED_BACK  the caller asked for it; no store holds anything of the unit
     FAILED       an error ended it; no store holds anything of the unit

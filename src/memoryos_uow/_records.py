@@ -1,4 +1,4 @@
-"""What the ledger says about units and writes, and what stores answer: frozen records, no behaviour beyond their shape."""
+"""What the ledger says about units and writes, and what stores answer: frozen records, no behaviour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Hit(NamedTuple):
 
     key: str
     score: float
-    """Greater is better. Cosine similarity in [-1, 1]; for L2 the negative distance; for text BM25 with its sign turned."""
+    """Greater is better: cosine similarity in [-1, 1], minus the L2 distance, or minus SQLite's bm25()."""
 
 
 class Content(NamedTuple):
@@ -48,8 +48,8 @@ class WriteRecord:
 class UnitRecord:
     """One row of ``unit_of_work``: the specification's columns by name, then what this library keeps beside them.
 
-    Times are RFC 3339 UTC text; ``*_ms`` are whole milliseconds rounded half up, ``*_us`` microseconds. A 1.0.0 row, and
-    a timing that was not filled in because the process died right after its commit, holds None there.
+    Times are RFC 3339 UTC text; ``*_ms`` are whole milliseconds rounded half up, ``*_us`` microseconds. A 1.0.0 row,
+    and a timing that was not filled in because the process died right after its commit, holds None there.
     """
 
     uow_id: str

@@ -1,8 +1,8 @@
 """The stores of one open ledger: which there are, of what kind, and whether they are ready.
 
-Promise: a name keeps its kind for ever (``uow_stores`` records it); a store's configuration is adopted or checked against
-the record before the first write; when another process changes the schema, every store is attached again before this
-process writes.
+Promise: a name keeps its kind for ever (``uow_stores`` records it); a store's configuration is adopted or checked
+against the record before the first write; when another process changes the schema, every store is attached again before
+this process writes.
 """
 
 from __future__ import annotations
@@ -178,5 +178,5 @@ class StoreRegistry:
                 store.close()
             except Exception as error:  # noqa: BLE001 - close must reach every store
                 problems.append((store.name, error))
-        for name, error in problems:
-            raise StoreError(f"The store {name!r} could not be closed.", store=name) from error
+        for name, problem in problems:
+            raise StoreError(f"The store {name!r} could not be closed.", store=name) from problem

@@ -39,12 +39,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long a committed unit took, known only after its commit: whole unit, and from the block's end to the decision."""
+    """How long a committed unit took, known only after its commit."""
 
     uow_id: str
     commit_seq: int
     execution_us: int
+    """From the block's start to the decision."""
     commit_us: int
+    """From the block's end to the decision, waiting for the lock included."""
 
 
 def milliseconds(microseconds: int) -> int:
@@ -61,7 +63,8 @@ class LedgerRows:
         self._write_columns = _BASIC_WRITE_COLUMNS if basic else WRITE_COLUMNS
         self._insert_unit = _insert("unit_of_work", self._unit_columns)
         self._insert_write = _insert("uow_writes", self._write_columns)
-        self._select_unit = f"SELECT {', '.join(f'u.{c}' for c in self._unit_columns)}" + (
+        columns = ", ".join(f"u.{column}" for column in self._unit_columns)
+        self._select_unit = f"SELECT {columns}" + (  # noqa: S608 - names from our own dataclass
             ", NULL, NULL, NULL FROM unit_of_work u"
             if basic
             else ", l.commit_seq, l.execution_us, l.commit_us FROM unit_of_work u LEFT JOIN uow_ledger l USING (uow_id)"
@@ -181,9 +184,8 @@ class LedgerRows:
 
     def _record(self, row: tuple[Any, ...], writes: tuple[WriteRecord, ...]) -> UnitRecord:
         *columns, commit_seq, execution_us, commit_us = row
-        return UnitRecord(
-            *columns, writes=writes, commit_seq=commit_seq, execution_us=execution_us, commit_us=commit_us
-        )
+        named = dict(zip(self._unit_columns, columns, strict=True))
+        return UnitRecord(**named, writes=writes, commit_seq=commit_seq, execution_us=execution_us, commit_us=commit_us)
 
     def receipt_parts(self, reader: Reader, uow_id: str) -> dict[str, Any] | None:
         """Return the receipt's fields that only our own table holds, by name; None if the unit has no receipt."""

@@ -1,7 +1,7 @@
 """``uow.sql``: decides for each statement whether it can wait in the buffer or has to run at once.
 
-Promise: a statement is understood by SQLite itself before anything runs (see `engines._sql_guard`); one that only writes
-rows waits like any other write, one that returns rows or changes the schema runs at once in the unit's transaction.
+Promise: a statement is understood by SQLite itself before anything runs (see `engines._sql_guard`); one that only
+writes rows waits like any other write, one that returns rows or changes the schema runs at once in the transaction.
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ class SqlCalls:
     ) -> list[tuple[Any, ...]]:
         self._coordinator.flush(unit)
         return self._coordinator.open_transaction(unit).rows(sql, parameters)
+
+    def close(self) -> None:
+        """Let go of the guard's connection."""
+        self._guard.close()
 
 
 def _check_text(sql: object, characters_max: int) -> str:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from memoryos_uow import _protocol
-from memoryos_uow._buffer import Mark, WriteBuffer
-from memoryos_uow._names import Isolation
+from memoryos_uow._buffer import WriteBuffer
 from memoryos_uow._protocol import State
 
 if TYPE_CHECKING:
+    from memoryos_uow._buffer import Mark
     from memoryos_uow._leftovers import Carried
+    from memoryos_uow._names import Isolation
     from memoryos_uow._rows import Position
     from memoryos_uow.abc import UnitFacts
     from memoryos_uow.engines._transaction import SQLiteTransaction
@@ -68,6 +69,12 @@ class UnitState:
     def remember_read(self, store: str, key: str, version: object) -> None:
         """Keep the version of a record at its first read."""
         self.reads.setdefault((store, key), version)
+
+    @property
+    def place(self) -> Position:
+        """Where the unit goes in the ledger: known once its transaction is open."""
+        assert self.position is not None  # noqa: S101 - a defect of this library
+        return self.position
 
     def stores(self) -> list[str]:
         """Return the names of the stores written to, in order of first write."""

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -67,7 +67,7 @@ class Write:
     payload: Any
     """The store's own encoding of the value; nobody else looks into it."""
     content: Content | None
-    """Length and digest of the bytes the store keeps; None for a delete, and until `Store.apply` where only that tells."""
+    """Length and digest of the bytes the store keeps; None for a delete, and where only `Store.apply` can tell."""
     ts: str
     """When the caller made the write: RFC 3339 UTC text."""
 
@@ -92,14 +92,17 @@ class Home:
     """The ledger was opened for reading only: create nothing."""
 
 
+Parameters: TypeAlias = "Sequence[object] | Mapping[str, object]"
+
+
 class Reader(Protocol):
     """Reading access to the ledger's file. Errors are of this library's tree."""
 
-    def rows(self, sql: str, parameters: Sequence[object] = (), /) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, parameters: Parameters = (), /) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         ...
 
-    def stream(self, sql: str, parameters: Sequence[object] = (), /) -> Iterator[tuple[Any, ...]]:
+    def stream(self, sql: str, parameters: Parameters = (), /) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query one by one, for results that need not fit into memory."""
         ...
 
@@ -107,7 +110,7 @@ class Reader(Protocol):
 class Transaction(Reader, Protocol):
     """The ledger's write transaction, open and holding the write lock."""
 
-    def execute(self, sql: str, parameters: Sequence[object] = (), /) -> int:
+    def execute(self, sql: str, parameters: Parameters = (), /) -> int:
         """Run one statement; return the number of rows it changed."""
         ...
 
@@ -115,7 +118,7 @@ class Transaction(Reader, Protocol):
         """Run one statement for each of `rows`; return the number of rows changed in all."""
         ...
 
-    def insert(self, sql: str, parameters: Sequence[object] = (), /) -> int:
+    def insert(self, sql: str, parameters: Parameters = (), /) -> int:
         """Run one INSERT; return the rowid it gave."""
         ...
 

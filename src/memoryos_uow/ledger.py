@@ -1,38 +1,34 @@
-"""The ledger: opened once, shared by threads, asked about units and their records.
+"""The ledger as users see it: opened once, shared by threads, asked about units and their records.
 
-Promise: opening makes the file ready (schema, stores) or refuses with one clear sentence and leaves it as it was; after
-`close`, or at the latest at exit, everything that was to be written about finished units is written.
+Promise: a face; what an open ledger is stands in `_open_ledger`.
 """
 
 from __future__ import annotations
 
-import atexit
-import weakref
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from memoryos_uow import _ambient, _opening, _validation
-from memoryos_uow._coordinator import Coordinator
+from memoryos_uow import _validation
+from memoryos_uow._default import default_opened
 from memoryos_uow._handles import LedgerStore
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import Durability, Status, check_band, check_choice, check_identifier
-from memoryos_uow._rows import LedgerRows
-from memoryos_uow._sql_calls import SqlCalls
-from memoryos_uow.engines._sql_guard import SqlGuard
-from memoryos_uow.engines.sqlite import SQLiteEngine
+from memoryos_uow._open_ledger import OpenLedger
 from memoryos_uow.errors import UsageError
 from memoryos_uow.receipts import RECEIPT_TYPE, Receipt
+from memoryos_uow.unit import UnitOfWork
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
 
     from memoryos_uow._records import UnitRecord, Violation
-    from memoryos_uow._registry import StoreRegistry
+    from memoryos_uow._rows import LedgerRows
     from memoryos_uow.abc import Store
-    from memoryos_uow.unit import UnitOfWork
+    from memoryos_uow.engines._transaction import SQLiteReader
 
 
 class Ledger:
@@ -45,22 +41,9 @@ class Ledger:
                 uow["notes"].create("n1", {"text": "milk is out"})
     """
 
-    def __init__(
-        self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, *, origin: str | None, limits: Limits
-    ) -> None:
-        """Put the parts together; users call `Ledger.open`."""
-        self.limits = limits
-        """How large units and records may be."""
-        self._engine = engine
-        self._rows = rows
-        self._registry = registry
-        self._origin = origin
-        self._coordinator = Coordinator(engine, rows, registry, origin=origin)
-        self._guard = SqlGuard(engine)
-        self._sql = SqlCalls(self._guard, self._coordinator)
-        self._pid = _ambient.process_id()
-        self._closed = False
-        _open_ledgers.add(self)
+    def __init__(self, opened: OpenLedger) -> None:
+        """Show an open ledger; users call `Ledger.open`."""
+        self._opened = opened
 
     @classmethod
     def open(
@@ -97,28 +80,22 @@ class Ledger:
             LedgerError: no ledger can be here; `LedgerCorrupt`, `SchemaTooNew`, `MigrationError` and `LedgerBusy` say
                 more. The file is as it was before.
         """
-        engine = SQLiteEngine.open(
-            _opening.check_path(path_or_url),
+        opened = OpenLedger.open(
+            path_or_url,
+            stores=stores,
             durability=check_choice(durability, Durability, "durability"),
-            busy_timeout_s=_opening.check_timeout(busy_timeout),
+            origin=origin,
+            migrate=migrate,
+            busy_timeout=busy_timeout,
+            limits=limits or Limits(),
+            allow_triggers=allow_triggers,
         )
-        try:
-            basic = _opening.make_schema_ready(engine, origin=_opening.check_origin(origin), migrate=migrate)
-            rows = LedgerRows(basic=basic)
-            _opening.refuse_triggers(engine, rows, allow_triggers)
-            registry = _opening.open_stores(engine, stores)
-            recorded = _opening.recorded_origin(engine, rows, origin)
-        except BaseException:
-            engine.close()
-            raise
-        return cls(engine, rows, registry, origin=recorded, limits=limits or Limits())
+        return cls(opened)
 
     # Units
 
     def unit(self, **options: Any) -> UnitOfWork:
         """Return a unit of work on this ledger; the options are those of `UnitOfWork`."""
-        from memoryos_uow.unit import UnitOfWork  # noqa: PLC0415 - unit knows ledger, so ledger cannot at import
-
         return UnitOfWork(ledger=self, **options)
 
     def __getitem__(self, store: str) -> LedgerStore:
@@ -127,8 +104,7 @@ class Ledger:
         Raises:
             UsageError: the ledger has no such store.
         """
-        self._alive()
-        return LedgerStore(self._engine, self._store(store))
+        return LedgerStore(self._opened.engine, self._opened.store(store))
 
     # Records
 
@@ -138,8 +114,7 @@ class Ledger:
         Raises:
             UsageError: the ledger has no such unit: it was never committed, failed without a trace, or wrote nothing.
         """
-        self._alive().settle()
-        with self._engine.reader() as reader:
+        with self._settled_reader() as reader:
             record = self._rows.unit(reader, check_identifier(uow_id, "uow_id"))
         if record is None:
             raise UsageError(f"This ledger has no unit {uow_id}.", hint="ledger.units() lists the newest ones.")
@@ -170,10 +145,9 @@ class Ledger:
             filters["status"] = check_choice(status, Status, "status").value
         if not isinstance(limit, int) or limit < 0:
             raise UsageError("limit is a number of units, 0 or more.")
-        self._alive().settle()
         if self._rows.basic and filters.keys() - {"status"}:
             raise UsageError("A ledger of contract 1.0.0 knows status only.", hint="Open it with migrate=True.")
-        with self._engine.reader() as reader:
+        with self._settled_reader() as reader:
             return self._rows.units(reader, filters, since=_check_since(since), limit=limit)
 
     def receipt(self, uow_id: str) -> Receipt:
@@ -183,7 +157,7 @@ class Ledger:
             UsageError: there is no such unit, or it has no receipt (it failed, or is older than contract 1.1.0).
         """
         record = self.get(uow_id)
-        with self._engine.reader() as reader:
+        with self._opened.engine.reader() as reader:
             parts = None if self._rows.basic else self._rows.receipt_parts(reader, record.uow_id)
         if parts is None or record.receipt_hash is None:
             raise UsageError(f"The unit {uow_id} has no receipt: it is {record.status}.")
@@ -208,10 +182,9 @@ class Ledger:
         Raises:
             UsageError: the ledger is of contract 1.0.0, which has nothing to validate.
         """
-        self._alive().settle()
         if self._rows.basic:
             raise UsageError("A ledger of contract 1.0.0 has nothing to validate.", hint="Migrate it first.")
-        with self._engine.reader() as reader:
+        with self._settled_reader() as reader:
             return _validation.validate(reader)
 
     # Facts
@@ -219,12 +192,12 @@ class Ledger:
     @property
     def path(self) -> Path:
         """The ledger's file, absolute."""
-        return self._engine.path
+        return self._opened.engine.path
 
     @property
     def origin(self) -> str | None:
         """The ledger's name in its receipts; None in basic mode."""
-        return self._origin
+        return self._opened.origin
 
     @property
     def contract_version(self) -> str:
@@ -234,15 +207,15 @@ class Ledger:
     @property
     def read_only(self) -> bool:
         """Whether the file, or its directory, could not be written when the ledger was opened."""
-        return self._engine.read_only
+        return self._opened.engine.read_only
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._closed
+        return self._opened.closed
 
     def __repr__(self) -> str:
-        return f"<Ledger {str(self.path)!r}{' closed' if self._closed else ''}>"
+        return f"<Ledger {str(self.path)!r}{' closed' if self.closed else ''}>"
 
     # The end
 
@@ -252,13 +225,7 @@ class Ledger:
         Raises:
             UsageError: a unit of this thread is still open on this ledger and holds its lock.
         """
-        if self._closed or self._pid != _ambient.process_id():
-            return
-        self._coordinator.close()
-        self._guard.close()
-        self._engine.close()
-        self._closed = True
-        self._registry.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -268,14 +235,28 @@ class Ledger:
     ) -> None:
         self.close()
 
-    # For units
+    # For reading
 
-    def _alive(self) -> Coordinator:
-        self._engine.refuse_misuse()
-        return self._coordinator
+    @property
+    def _rows(self) -> LedgerRows:
+        return self._opened.rows
 
-    def _store(self, name: str) -> Store:
-        return self._registry.find(name, self._engine.reader)
+    @contextmanager
+    def _settled_reader(self) -> Iterator[SQLiteReader]:
+        """Lend a reader that sees everything about units that ended in this process."""
+        self._opened.engine.refuse_misuse()
+        self._opened.coordinator.settle()
+        with self._opened.engine.reader() as reader:
+            yield reader
+
+
+def default_ledger() -> Ledger:
+    """Return the process's default ledger, opening it if need be: ``$MEMORYOS_UOW_LEDGER``, or else ``./memory.db``.
+
+    Raises:
+        LedgerError: it cannot be opened.
+    """
+    return Ledger(default_opened())
 
 
 def _check_since(since: str | datetime | None) -> str | None:
@@ -289,15 +270,3 @@ def _check_since(since: str | datetime | None) -> str | None:
     if moment.tzinfo is None:
         raise UsageError("since needs a time zone.", hint="For example 2026-11-22T19:20:31Z, or datetime.now(UTC).")
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-_open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    for ledger in list(_open_ledgers):
-        try:
-            ledger.close()
-        except Exception:  # noqa: BLE001, S112 - at exit nobody is left to be told, and the others want closing too
-            continue

@@ -1,8 +1,8 @@
-"""Receipts: the canonical record of a committed unit, and its SHA-256.
+r"""Receipts: the canonical record of a committed unit, and its SHA-256.
 
 A receipt is one line of RFC 8785 JSON with 17 keys; ``hash`` is the SHA-256 of exactly these bytes, so that::
 
-    sqlite3 memory.db "SELECT receipt FROM uow_receipts WHERE uow_id = '...'" | tr -d '\\n' | sha256sum
+    sqlite3 memory.db "SELECT receipt FROM uow_receipts WHERE uow_id = '...'" | tr -d '\n' | sha256sum
 
 prints the same digits as ``unit_of_work.receipt_hash``. It binds the unit's identity and context, the ledger it belongs
 to (``origin``), its place in its space's history (``space_seq``, ``prev``) and, through ``writes_root``, every write.

@@ -1,7 +1,7 @@
 """The with-block: one unit of work.
 
-Promise: whatever happens in the block, either every store ends with all of it or with none of it, the caller's exception
-arrives unchanged, and one row in the ledger says how it ended.
+Promise: whatever happens in the block, either every store ends with all of it or with none of it, the caller's
+exception arrives unchanged, and one row in the ledger says how it ended.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from memoryos_uow import _ambient
 from memoryos_uow._buffer import Mark
+from memoryos_uow._default import default_opened
 from memoryos_uow._handles import UnitStore
 from memoryos_uow._names import (
     MAX_KEY_BYTES,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from memoryos_uow._names import Band
+    from memoryos_uow._open_ledger import OpenLedger
     from memoryos_uow._records import Hit
     from memoryos_uow.abc import Store
     from memoryos_uow.ledger import Ledger
@@ -60,9 +62,9 @@ class UnitOfWork:
             uow["notes"].create("n1", {"text": "milk is out"})
         print(uow.receipt.hash)
 
-    Leaving the block commits; an exception leaving it undoes everything. Writes are buffered and checked when called, so
-    the ledger is locked only while the unit commits. When the block has been left without an exception, the unit is as
-    durable as the ledger's `durability` says (default: it survives a power cut).
+    Leaving the block commits; an exception leaving it undoes everything. Writes are buffered and checked when called,
+    so the ledger is locked only while the unit commits. When the block has been left without an exception, the unit is
+    as durable as the ledger's `durability` says (default: it survives a power cut).
 
     Args:
         space_id: whose data it is; keys live inside a space. 1 to 255 bytes.
@@ -114,7 +116,7 @@ class UnitOfWork:
             raise UsageError('nested is "refuse" or "independent".', hint="Nothing was written.")
         self._isolation = check_choice(isolation, Isolation, "isolation")
         self._nested = nested
-        self._ledger = ledger
+        self._ledger = ledger._opened if ledger is not None else None  # noqa: SLF001 - a face on it
         self._uow_id = _ambient.new_unit_id()
         self._state: UnitState | None = None
         self._owner: tuple[int, int, object] = (0, 0, None)
@@ -165,16 +167,14 @@ class UnitOfWork:
         if self._state is not None:
             raise UsageError("This unit of work was begun before.", hint="Make a new UnitOfWork for every block.")
         if self._ledger is None:
-            from memoryos_uow._default import default_ledger  # noqa: PLC0415 - opens a file, so only when needed
-
-            self._ledger = default_ledger()
+            self._ledger = default_opened()
         outer = _open_units.get()
         if self._nested == "refuse" and any(unit._ledger is self._ledger for unit in outer):  # noqa: SLF001
             raise UsageError(
                 "A unit of work on this ledger is open already, and this one would not be part of it.",
                 hint='Use uow.savepoint() inside it, or nested="independent" if a separate unit is meant.',
             )
-        self._ledger._alive()  # noqa: SLF001 - refuses a closed ledger, and a forked child, before the block runs
+        self._ledger.engine.refuse_misuse()  # before the block runs
         self._owner = _whoever_runs()
         self._state = UnitState(
             facts=UnitFacts(self._uow_id, self._space_id, self._band, self._ledger.limits),
@@ -197,7 +197,7 @@ class UnitOfWork:
         if exc is None:
             exc = self._problem_with_caller()
             if exc is None:
-                ledger._alive().commit(state)  # noqa: SLF001
+                ledger.coordinator.commit(state)
                 return False
             self._end_failed(exc)
             raise exc
@@ -207,7 +207,7 @@ class UnitOfWork:
     def _end_failed(self, error: BaseException) -> None:
         state, ledger = self._live()
         if self._owner[0] == _ambient.process_id():  # a forked child must not touch its parent's transaction
-            ledger._coordinator.fail(state, error)  # noqa: SLF001
+            ledger.coordinator.fail(state, error)
 
     def rollback(self) -> None:
         """End the unit now and keep nothing of it; the rest of the block may run but not write.
@@ -216,7 +216,7 @@ class UnitOfWork:
             UsageError: the unit is over, was not begun, or belongs to another thread or task.
         """
         state, ledger = self._active()
-        ledger._alive().roll_back(state)  # noqa: SLF001
+        ledger.coordinator.roll_back(state)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -232,11 +232,11 @@ class UnitOfWork:
             yield
         except BaseException:
             if state.state not in FINAL:
-                ledger._coordinator.return_to(state, mark)  # noqa: SLF001
+                ledger.coordinator.return_to(state, mark)
             raise
         if state.state not in FINAL:
             self._active()
-            ledger._coordinator.keep(state, mark)  # noqa: SLF001
+            ledger.coordinator.keep(state, mark)
 
     # Stores and SQL
 
@@ -247,7 +247,7 @@ class UnitOfWork:
             UsageError: the ledger has no such store, or the unit is over.
         """
         _, ledger = self._active()
-        return UnitStore(self, ledger._store(store))  # noqa: SLF001
+        return UnitStore(self, ledger.store(store))
 
     def sql(self, statement: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
         """Run one SQL statement on the ledger's file, in the same transaction as everything else of the unit.
@@ -262,7 +262,7 @@ class UnitOfWork:
             StoreError: a constraint refused it (at once, or at commit for a buffered statement).
         """
         state, ledger = self._active()
-        return ledger._sql.run(state, statement, parameters)  # noqa: SLF001
+        return ledger.sql.run(state, statement, parameters)
 
     # For the handles
 
@@ -292,18 +292,18 @@ class UnitOfWork:
     def _read(self, store: Store, key: str, default: object) -> Any:
         state, ledger = self._active()
         key = check_identifier(key, "key", max_bytes=MAX_KEY_BYTES)
-        return ledger._alive().read(state, store, key, default)  # noqa: SLF001
+        return ledger.coordinator.read(state, store, key, default)
 
     def _search(self, store: Store, query: object, k: int, options: Mapping[str, Any]) -> list[Hit]:
         state, ledger = self._active()
-        return ledger._alive().search(state, store, query, k, options)  # noqa: SLF001
+        return ledger.coordinator.search(state, store, query, k, options)
 
-    def _live(self) -> tuple[UnitState, Ledger]:
+    def _live(self) -> tuple[UnitState, OpenLedger]:
         if self._state is None or self._ledger is None:
             raise UsageError("This unit of work has not begun.", hint="Use it inside `with UnitOfWork(...) as uow:`.")
         return self._state, self._ledger
 
-    def _active(self) -> tuple[UnitState, Ledger]:
+    def _active(self) -> tuple[UnitState, OpenLedger]:
         state, ledger = self._live()
         self._refuse_others()
         if state.state is not State.ACTIVE:

@@ -1,8 +1,8 @@
 """Finds out what a SQL statement of the caller's would do, before it does it.
 
 Promise: the answer comes from SQLite itself (its authorizer and EXPLAIN, https://sqlite.org/c3ref/set_authorizer.html),
-not from reading the text; nothing is executed. Statements that would break a unit's atomicity (transactions, savepoints,
-ATTACH, PRAGMA, temporary objects) or write tables of the library's own are refused.
+not from reading the text; nothing is executed. Statements that would break a unit's atomicity (transactions,
+savepoints, ATTACH, PRAGMA, temporary objects) or write tables of the library's own are refused.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Statement(NamedTuple):
 
 
 class UnknownNameError(Exception):
-    """The statement names a table or column that the committed schema lacks; it may be the unit's own, not yet committed."""
+    """The statement names something that the committed schema lacks; it may be the unit's own, not yet committed."""
 
 
 class SqlGuard:

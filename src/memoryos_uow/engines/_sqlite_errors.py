@@ -1,7 +1,7 @@
 """SQLite's errors in this library's words.
 
-Promise: every exception that ``sqlite3`` can raise becomes one of ours with a hint, the original chained; the texts name
-tables, columns and constraints, never values.
+Promise: every exception that ``sqlite3`` can raise becomes one of ours with a hint, the original chained; the texts
+name tables, columns and constraints, never values.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from memoryos_uow.errors import (
     LedgerCorrupt,
     LedgerError,
     StoreError,
-    UnitOfWorkError,
     UsageError,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from memoryos_uow.errors import (
+        UnitOfWorkError,
+    )
 
 # Primary result codes, https://sqlite.org/rescode.html
 _ERROR: Final = 1

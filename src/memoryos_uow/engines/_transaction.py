@@ -1,8 +1,8 @@
 """One SQLite connection in use: as a reader, or as the ledger's open write transaction.
 
 Promise: these classes are the `Reader` and `Transaction` of `memoryos_uow.abc`; whatever goes wrong below them arrives
-as one of our errors. A transaction ends exactly once; ``decided`` says whether its commit is durable, whatever exception
-is on its way.
+as one of our errors. A transaction ends exactly once; ``decided`` says whether its commit is durable, whatever
+exception is on its way.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
+    from memoryos_uow.abc import Parameters
+
 
 class SQLiteReader:
     """Queries on one connection."""
@@ -23,14 +25,14 @@ class SQLiteReader:
         self._connection = connection
         self._path = path
 
-    def rows(self, sql: str, parameters: Sequence[object] = (), /) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, parameters: Parameters = (), /) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except FOREIGN as error:
             raise translate(error, self._path) from error
 
-    def stream(self, sql: str, parameters: Sequence[object] = (), /) -> Iterator[tuple[Any, ...]]:
+    def stream(self, sql: str, parameters: Parameters = (), /) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query one by one."""
         try:
             yield from self._connection.execute(sql, parameters)
@@ -66,7 +68,7 @@ class SQLiteTransaction(SQLiteReader):
         """Whether the transaction can still be used."""
         return self._on_end is not None
 
-    def execute(self, sql: str, parameters: Sequence[object] = (), /) -> int:
+    def execute(self, sql: str, parameters: Parameters = (), /) -> int:
         """Run one statement; return the number of rows it changed."""
         try:
             return self._connection.execute(sql, parameters).rowcount
@@ -80,7 +82,7 @@ class SQLiteTransaction(SQLiteReader):
         except FOREIGN as error:
             raise translate(error, self._path) from error
 
-    def insert(self, sql: str, parameters: Sequence[object] = (), /) -> int:
+    def insert(self, sql: str, parameters: Parameters = (), /) -> int:
         """Run one INSERT; return the rowid it gave."""
         try:
             return self._connection.execute(sql, parameters).lastrowid or 0

@@ -5,8 +5,8 @@ Promises
 - One writer connection per process, lent to one transaction at a time, and a few reader connections beside it, opened
   when needed. WAL mode: readers never wait for the writer nor it for them (https://sqlite.org/wal.html).
 - A commit returns only after the decision is as durable as asked: with ``full`` the log is synced to the disk.
-- Waiting for the lock is counted, bounded by ``busy_timeout`` and done here, with full jitter: SQLite's own busy handler
-  sleeps in fixed steps, which starves some waiters (and is not consulted at all when the journal mode changes).
+- Waiting for the lock is counted, bounded by ``busy_timeout`` and done here, with full jitter: SQLite's own busy
+  handler sleeps in fixed steps, which starves some waiters (and is not asked at all when the journal mode changes).
 - What a hostile file could abuse is off: ``trusted_schema``, and memory-mapped reading; cells are checked.
 - Nothing is shared over a fork: in a child every call is refused and the parent's connections are left alone.
 """
@@ -22,7 +22,6 @@ from urllib.parse import quote
 
 from memoryos_uow import _ambient
 from memoryos_uow._backoff import delay_s
-from memoryos_uow._names import Durability
 from memoryos_uow.engines._place import is_settled, is_writable, refuse_bad_place
 from memoryos_uow.engines._sqlite_errors import is_busy, translated
 from memoryos_uow.engines._transaction import SQLiteReader, SQLiteTransaction
@@ -32,6 +31,8 @@ from memoryos_uow.errors import LedgerBusy, LedgerError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from memoryos_uow._names import Durability
 
 T = TypeVar("T")
 

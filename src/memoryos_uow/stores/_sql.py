@@ -1,7 +1,7 @@
 """Plain SQL of the application's, as writes of a unit: what ``uow.sql`` puts into the buffer.
 
-Content of a statement (for checksum and size) is the UTF-8 JSON ``{"parameters":...,"sql":...}`` with sorted keys, floats
-in their shortest form and blobs as ``{"$bytes":"<hex>"}``: what was asked for, as nothing else can be known of it.
+Content of a statement (for checksum and size) is the UTF-8 JSON ``{"parameters":...,"sql":...}`` with sorted keys,
+floats in their shortest form and blobs as ``{"$bytes":"<hex>"}``: what was asked for, nothing else can be known.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class SqlStatements:
     kind = "sql"
     capability = Capability.SAME_TRANSACTION
 
-    def attach(self, home: Home, reader: Reader, recorded: Mapping[str, Any] | None) -> bool:  # noqa: ARG002
+    def attach(self, home: Home, reader: Reader, recorded: Mapping[str, Any] | None) -> bool:
         """Need nothing."""
         return False
 
-    def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:  # noqa: ARG002
+    def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """Create nothing."""
         return {}
 
@@ -48,28 +48,28 @@ class SqlStatements:
         operation: Operation,
         key: str,
         value: object,
-        limits: Limits,  # noqa: ARG002
+        limits: Limits,
     ) -> tuple[Any, Content | None]:
         """Refuse: statements come through `encode_statement`."""
         raise UsageError("Plain SQL is written with uow.sql().", hint="Nothing was written.")
 
-    def overlay(self, write: Write) -> Any:  # noqa: ARG002
+    def overlay(self, write: Write) -> Any:
         """There are no records to overlay."""
         return MISSING
 
     def prepare(self, unit: UnitFacts, writes: Sequence[Write]) -> None:
         """Nothing lies outside the ledger."""
 
-    def apply(self, tx: Transaction, unit: UnitFacts, commit_seq: int, writes: Sequence[Write]) -> None:  # noqa: ARG002
+    def apply(self, tx: Transaction, unit: UnitFacts, commit_seq: int, writes: Sequence[Write]) -> None:
         """Run the statements in order."""
         for write in writes:
             tx.execute(*write.payload)
 
-    def read(self, reader: Reader, space_id: str, key: str) -> Found | None:  # noqa: ARG002
+    def read(self, reader: Reader, space_id: str, key: str) -> Found | None:
         """There are no records."""
         return None
 
-    def version(self, reader: Reader, space_id: str, key: str) -> object:  # noqa: ARG002
+    def version(self, reader: Reader, space_id: str, key: str) -> object:
         """There are no records."""
         return None
 
@@ -79,12 +79,12 @@ class SqlStatements:
         space_id: str,
         query: object,
         k: int,
-        options: Mapping[str, Any],  # noqa: ARG002
+        options: Mapping[str, Any],
     ) -> list[Hit]:
         """Refuse: SQL is searched with SQL."""
         raise UsageError("Plain SQL is queried with uow.sql().", hint="Nothing was written.")
 
-    def keys(self, reader: Reader, space_id: str) -> Iterator[str]:  # noqa: ARG002
+    def keys(self, reader: Reader, space_id: str) -> Iterator[str]:
         """There are no records."""
         return iter(())
 

@@ -1,0 +1,111 @@
+"""One open ledger file with everything that works on it: what a unit needs, and what `Ledger` shows.
+
+Promise: opening makes the file ready (schema, stores) or refuses with one clear sentence and leaves it as it was; after
+`close`, or at the latest at exit, everything that was to be written about finished units is written.
+"""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from typing import TYPE_CHECKING
+
+from memoryos_uow import _ambient, _opening
+from memoryos_uow._coordinator import Coordinator
+from memoryos_uow._rows import LedgerRows
+from memoryos_uow._sql_calls import SqlCalls
+from memoryos_uow.engines._sql_guard import SqlGuard
+from memoryos_uow.engines.sqlite import SQLiteEngine
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection, Iterable
+
+    from memoryos_uow._limits import Limits
+    from memoryos_uow._names import Durability
+    from memoryos_uow._registry import StoreRegistry
+    from memoryos_uow.abc import Store
+
+
+class OpenLedger:
+    """Engine, rows, stores and coordinator of one ledger file. Threads may share it; processes may not."""
+
+    def __init__(
+        self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, *, origin: str | None, limits: Limits
+    ) -> None:
+        self.engine = engine
+        self.rows = rows
+        self.origin = origin
+        self.limits = limits
+        self.coordinator = Coordinator(engine, rows, registry, origin=origin)
+        self.sql = SqlCalls(SqlGuard(engine), self.coordinator)
+        self.closed = False
+        self._registry = registry
+        self._pid = _ambient.process_id()
+        _open_ledgers.add(self)
+
+    @classmethod
+    def open(
+        cls,
+        path_or_url: str | os.PathLike[str],
+        *,
+        stores: Iterable[Store],
+        durability: Durability,
+        origin: str | None,
+        migrate: bool,
+        busy_timeout: float,
+        limits: Limits,
+        allow_triggers: Collection[str],
+    ) -> OpenLedger:
+        """Open the file; the arguments and errors are those of `Ledger.open`."""
+        wanted_origin = _opening.check_origin(origin)
+        engine = SQLiteEngine.open(
+            _opening.check_path(path_or_url),
+            durability=durability,
+            busy_timeout_s=_opening.check_timeout(busy_timeout),
+        )
+        try:
+            basic = _opening.make_schema_ready(engine, origin=wanted_origin, migrate=migrate)
+            rows = LedgerRows(basic=basic)
+            _opening.refuse_triggers(engine, rows, allow_triggers)
+            registry = _opening.open_stores(engine, stores)
+            recorded = _opening.recorded_origin(engine, rows, wanted_origin)
+        except BaseException:
+            engine.close()
+            raise
+        return cls(engine, rows, registry, origin=recorded, limits=limits)
+
+    def store(self, name: str) -> Store:
+        """Return the store called `name`.
+
+        Raises:
+            UsageError: there is none, or the ledger is closed or another process's.
+        """
+        self.engine.refuse_misuse()
+        return self._registry.find(name, self.engine.reader)
+
+    def close(self) -> None:
+        """Write what is left to be written about finished units and close every file. May be called twice.
+
+        Raises:
+            UsageError: a unit of this thread is still open and holds the lock.
+        """
+        if self.closed or self._pid != _ambient.process_id():
+            return
+        self.coordinator.close()
+        self.sql.close()
+        self.engine.close()
+        self.closed = True
+        self._registry.close()
+
+
+_open_ledgers: weakref.WeakSet[OpenLedger] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for ledger in list(_open_ledgers):
+        try:
+            ledger.close()
+        except Exception:  # noqa: BLE001, S112 - at exit nobody is left to be told, and the others want closing too
+            continue

@@ -1,0 +1,236 @@
+"""Blobs: bytes by key, small ones in the ledger's file, large ones as files named by their content.
+
+Layout of the directory: ``<16 hex of SHA-256 of the space>/<first 2 hex of the digest>/<SHA-256 of the content>``, and
+``tmp/`` for files that are not whole yet. Spaces never share a file: else the presence of a file would tell one space
+what another one holds, and erasing a space would need a count of references.
+
+Promise: a large blob is durable as a file before the decision and referred to by the decision, so a crash leaves at most
+a file to which nothing refers. So does overwriting and deleting: this version never removes a file. (A sweep of files
+without reference is to come; until then they only take space.) What is read has the size and digest that were recorded.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+
+from memoryos_uow._canonical import sha256_hex
+from memoryos_uow._records import Content
+from memoryos_uow.abc import Capability
+from memoryos_uow.errors import StoreError, StoreUnavailable
+from memoryos_uow.stores._blob_keys import key_problem
+from memoryos_uow.stores._durable_files import NewFile, make_root, read_file, root_problem, write_files
+from memoryos_uow.stores._record_table import RecordStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from memoryos_uow._limits import Limits
+    from memoryos_uow.abc import Home, Reader, Transaction, UnitFacts, Write
+
+INLINE_BELOW_BYTES: Final = 65_536
+"""Blobs of fewer bytes live in the ledger's file (design, section 4)."""
+
+# What may be over when the same unit is tried again. EIO is not among these: after a failed fsync the kernel may call the
+# next one a success although the bytes are lost.
+_PASSING: Final = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EBUSY", "EINTR", "ESTALE", "ETIMEDOUT")
+    if hasattr(errno, name)
+)
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class _Blob(NamedTuple):
+    digest: str
+    data: bytes
+
+
+class BlobStore(RecordStore):
+    """Bytes by key; the value may be bytes, bytearray or memoryview, and `get` returns bytes.
+
+    Blobs of fewer than `inline_below` bytes are rows in the ledger's file, others are files below `directory`, which is
+    made if missing; a relative one starts at the ledger's directory. The directory is recorded in the ledger and stays,
+    `inline_below` may change at any time. Keys are names such as ``2026/photo.jpg``: parts between slashes, none of them
+    empty, ``.`` or ``..``; they never become paths here.
+
+    Raises:
+        UsageError: a bad store name, directory or number.
+    """
+
+    kind: ClassVar[str] = "blobs"
+    capability = Capability.CONTENT_ADDRESSED
+    _table = "uow_blobs"
+    _columns = ("digest", "size", "data")
+
+    def __init__(
+        self, name: str, directory: str | os.PathLike[str], *, inline_below: int = INLINE_BELOW_BYTES
+    ) -> None:
+        super().__init__(name)
+        given = directory if isinstance(directory, (str, os.PathLike)) else ""
+        path = os.fspath(given)
+        if not isinstance(path, str) or not path or "\0" in path:
+            self._refuse("The directory of a blob store must be a non-empty path.", 'Pass one such as "photos/".')
+        if not isinstance(inline_below, int) or isinstance(inline_below, bool) or inline_below < 0:
+            self._refuse("inline_below must be a whole number of bytes, 0 or more.", "Correct the call.")
+        self._directory = Path(path)
+        self._inline_below = inline_below
+        self._root = self._directory
+
+    def __repr__(self) -> str:
+        return f"BlobStore({self._name!r}, {str(self._directory)!r}, inline_below={self._inline_below})"
+
+    # Getting ready
+
+    def attach(self, home: Home, reader: Reader, recorded: Mapping[str, Any] | None) -> bool:
+        """Find the directory; return whether it is still to be made and recorded.
+
+        Raises:
+            UsageError: the ledger has recorded another directory.
+            StoreError: the directory was there once and is missing, or it is a link, no directory, or open to everybody.
+        """
+        self._root = Path(os.path.abspath(home.directory / self._directory))  # noqa: PTH100 - resolve() follows links
+        if recorded is not None:
+            self._compare(home.directory, recorded)
+        with self._translated("look at"):
+            try:
+                problem = root_problem(self._root)
+            except FileNotFoundError:
+                if recorded is not None:
+                    self._refuse_root("is missing", "Put it back where it was: it holds the blobs of this ledger.")
+                return True
+        if problem:
+            self._refuse_root(problem, "Choose a directory that only its owner may write.")
+        return recorded is None
+
+    def _compare(self, home: Path, recorded: Mapping[str, Any]) -> None:
+        place = os.path.abspath(home / recorded["directory"])  # noqa: PTH100
+        if place != str(self._root):
+            self._refuse(
+                f"The blobs of the store {self._name!r} of this ledger lie in {recorded['directory']!r}, not in"
+                f" {str(self._directory)!r}.",
+                "Open it with that directory, or use another name for the new blobs.",
+            )
+
+    def _refuse_root(self, problem: str, hint: str) -> None:
+        raise StoreError(
+            f"The directory {self._root} of the store {self._name!r} {problem}.",
+            hint=f"Nothing was written. {hint}",
+            store=self._name,
+        )
+
+    def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """Make the directory; return ``{"directory": ...}`` as it was given.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
+        with self._translated("make"):
+            make_root(self._root)
+            problem = root_problem(self._root)
+        if problem:
+            self._refuse_root(problem, "Choose a directory that only its owner may write.")
+        return {"directory": self._directory.as_posix()}
+
+    # Values
+
+    def _check_key(self, key: str) -> None:
+        super()._check_key(key)
+        problem = key_problem(key)
+        if problem:
+            self._refuse(f"The key of a blob {problem}.", "Use a name such as 2026/photo.jpg.")
+
+    def _encode(self, value: object, limits: Limits) -> tuple[_Blob, Content]:
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            self._refuse(
+                f"A blob must be bytes, not {type(value).__name__}.",
+                "Encode a string with .encode(), read a file with .read_bytes().",
+            )
+        size = value.nbytes if isinstance(value, memoryview) else len(value)
+        if size > limits.blob_bytes:
+            self._refuse(
+                f"The blob is {size:,} bytes long; the limit is {limits.blob_bytes:,}.",
+                "Split it, or open the ledger with other limits.",
+            )
+        data = bytes(value)  # a copy of what the caller may change before the commit
+        blob = _Blob(sha256_hex(data), data)
+        return blob, Content(size, blob.digest)
+
+    def _columns_of(self, payload: _Blob) -> tuple[str, int, bytes | None]:
+        return payload.digest, len(payload.data), None if self._is_file(payload) else payload.data
+
+    def _is_file(self, blob: _Blob) -> bool:
+        return len(blob.data) >= self._inline_below
+
+    def _overlay(self, payload: _Blob) -> bytes:
+        return payload.data
+
+    def _value(self, reader: Reader, space_id: str, columns: Sequence[Any]) -> bytes:
+        digest, size, data = columns
+        # A hostile ledger may hold anything here, and this becomes a path.
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest) or not isinstance(size, int):
+            raise self._damaged()
+        if data is None:
+            data = self._from_file(space_id, digest, size)
+        if not isinstance(data, bytes) or len(data) != size or sha256_hex(data) != digest:
+            raise self._damaged()
+        return data
+
+    def _from_file(self, space_id: str, digest: str, size: int) -> bytes:
+        with self._translated("read"):
+            try:
+                return read_file(self._root, _folders(space_id, digest), digest, size)
+            except FileNotFoundError:
+                return b""
+
+    def _damaged(self) -> StoreError:
+        return StoreError(
+            f"A blob of the store {self._name!r} was changed or is missing.",
+            hint="Nothing was written. Restore its directory from a copy, or write the blob anew.",
+            store=self._name,
+        )
+
+    # Files
+
+    def prepare(self, unit: UnitFacts, writes: Sequence[Write]) -> None:
+        """Write the large blobs of `writes` as files; on return they are durable, and nothing refers to them yet.
+
+        Raises:
+            StoreUnavailable: at the moment there is no room, or no file can be opened.
+            StoreError: the directory cannot be written.
+        """
+        blobs = (write.payload for write in writes if write.payload is not None)
+        large = {blob.digest: blob.data for blob in blobs if self._is_file(blob)}
+        if large:
+            with self._translated("write below"):
+                write_files(
+                    self._root,
+                    (NewFile(_folders(unit.space_id, digest), digest, data) for digest, data in large.items()),
+                )
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        """Turn an OSError of the block into ours; `what` says what could not be done to the directory."""
+        try:
+            yield
+        except OSError as error:
+            # Not the error itself: it holds a file name, and in that the digest of what may be easy to guess.
+            cause = OSError(error.errno, error.strerror)
+            passing = error.errno in _PASSING
+        else:
+            return
+        problem = StoreUnavailable if passing else StoreError
+        raise problem(
+            f"The store {self._name!r} could not {what} its directory: {cause.strerror or 'unknown error'}.",
+            hint="Nothing of the unit was written. "
+            + ("Make room, then run the unit again." if passing else f"Check the directory {self._root}."),
+            store=self._name,
+        ) from cause
+
+
+def _folders(space_id: str, digest: str) -> tuple[str, str]:
+    return sha256_hex(space_id.encode())[:16], digest[:2]
