@@ -1,7 +1,7 @@
 """The built-in stores: what a unit of work can write to besides plain SQL.
 
-All four keep their records in the ledger's own file, so one commit decides over all of them; only large blobs lie beside
-it, under names made from their content.
+All four keep their records in the ledger's own file, so one commit decides over all of them; only large blobs lie
+beside it, under names made from their content.
 """
 
 from __future__ import annotations

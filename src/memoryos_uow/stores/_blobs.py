@@ -4,9 +4,10 @@ Layout of the directory: ``<16 hex of SHA-256 of the space>/<first 2 hex of the 
 ``tmp/`` for files that are not whole yet. Spaces never share a file: else the presence of a file would tell one space
 what another one holds, and erasing a space would need a count of references.
 
-Promise: a large blob is durable as a file before the decision and referred to by the decision, so a crash leaves at most
-a file to which nothing refers. So does overwriting and deleting: this version never removes a file. (A sweep of files
-without reference is to come; until then they only take space.) What is read has the size and digest that were recorded.
+Promise: a large blob is durable as a file before the decision and referred to by the decision, so a crash leaves at
+most a file to which nothing refers. So does overwriting and deleting: this version never removes a file. (A sweep of
+files without reference is to come; until then they only take space.) What is read has the size and digest that were
+recorded.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 INLINE_BELOW_BYTES: Final = 65_536
 """Blobs of fewer bytes live in the ledger's file (design, section 4)."""
 
-# What may be over when the same unit is tried again. EIO is not among these: after a failed fsync the kernel may call the
-# next one a success although the bytes are lost.
+# What may be over when the same unit is tried again. EIO is not among these: after a failed fsync the kernel may call
+# the next one a success although the bytes are lost.
 _PASSING: Final = frozenset(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EBUSY", "EINTR", "ESTALE", "ETIMEDOUT")
@@ -53,10 +54,10 @@ class _Blob(NamedTuple):
 class BlobStore(RecordStore):
     """Bytes by key; the value may be bytes, bytearray or memoryview, and `get` returns bytes.
 
-    Blobs of fewer than `inline_below` bytes are rows in the ledger's file, others are files below `directory`, which is
-    made if missing; a relative one starts at the ledger's directory. The directory is recorded in the ledger and stays,
-    `inline_below` may change at any time. Keys are names such as ``2026/photo.jpg``: parts between slashes, none of them
-    empty, ``.`` or ``..``; they never become paths here.
+    Blobs of fewer than `inline_below` bytes are rows in the ledger's file, others are files below `directory`, which
+    is made if missing; a relative one starts at the ledger's directory. The directory is recorded in the ledger and
+    stays, `inline_below` may change at any time. Keys are names such as ``2026/photo.jpg``: parts between slashes,
+    none of them empty, ``.`` or ``..``; they never become paths here.
 
     Raises:
         UsageError: a bad store name, directory or number.
@@ -67,16 +68,16 @@ class BlobStore(RecordStore):
     _table = "uow_blobs"
     _columns = ("digest", "size", "data")
 
-    def __init__(
-        self, name: str, directory: str | os.PathLike[str], *, inline_below: int = INLINE_BELOW_BYTES
-    ) -> None:
+    def __init__(self, name: str, directory: str | os.PathLike[str], *, inline_below: int = INLINE_BELOW_BYTES) -> None:
         super().__init__(name)
         given = directory if isinstance(directory, (str, os.PathLike)) else ""
         path = os.fspath(given)
         if not isinstance(path, str) or not path or "\0" in path:
-            self._refuse("The directory of a blob store must be a non-empty path.", 'Pass one such as "photos/".')
+            raise self._refusal(
+                "The directory of a blob store must be a non-empty path.", 'Pass one such as "photos/".'
+            )
         if not isinstance(inline_below, int) or isinstance(inline_below, bool) or inline_below < 0:
-            self._refuse("inline_below must be a whole number of bytes, 0 or more.", "Correct the call.")
+            raise self._refusal("inline_below must be a whole number of bytes, 0 or more.", "Correct the call.")
         self._directory = Path(path)
         self._inline_below = inline_below
         self._root = self._directory
@@ -91,33 +92,32 @@ class BlobStore(RecordStore):
 
         Raises:
             UsageError: the ledger has recorded another directory.
-            StoreError: the directory was there once and is missing, or it is a link, no directory, or open to everybody.
+            StoreError: the directory was there once and is missing, or it is a link, no directory, or open to
+            everybody.
         """
         self._root = Path(os.path.abspath(home.directory / self._directory))  # noqa: PTH100 - resolve() follows links
         if recorded is not None:
             self._compare(home.directory, recorded)
         with self._translated("look at"):
-            try:
-                problem = root_problem(self._root)
-            except FileNotFoundError:
-                if recorded is not None:
-                    self._refuse_root("is missing", "Put it back where it was: it holds the blobs of this ledger.")
-                return True
+            present = os.path.lexists(self._root)
+            problem = root_problem(self._root) if present else None
         if problem:
-            self._refuse_root(problem, "Choose a directory that only its owner may write.")
+            raise self._bad_root(problem, "Choose a directory that only its owner may write.")
+        if recorded is not None and not present:
+            raise self._bad_root("is missing", "Put it back where it was: it holds the blobs of this ledger.")
         return recorded is None
 
     def _compare(self, home: Path, recorded: Mapping[str, Any]) -> None:
         place = os.path.abspath(home / recorded["directory"])  # noqa: PTH100
         if place != str(self._root):
-            self._refuse(
+            raise self._refusal(
                 f"The blobs of the store {self._name!r} of this ledger lie in {recorded['directory']!r}, not in"
                 f" {str(self._directory)!r}.",
                 "Open it with that directory, or use another name for the new blobs.",
             )
 
-    def _refuse_root(self, problem: str, hint: str) -> None:
-        raise StoreError(
+    def _bad_root(self, problem: str, hint: str) -> StoreError:
+        return StoreError(
             f"The directory {self._root} of the store {self._name!r} {problem}.",
             hint=f"Nothing was written. {hint}",
             store=self._name,
@@ -133,7 +133,7 @@ class BlobStore(RecordStore):
             make_root(self._root)
             problem = root_problem(self._root)
         if problem:
-            self._refuse_root(problem, "Choose a directory that only its owner may write.")
+            raise self._bad_root(problem, "Choose a directory that only its owner may write.")
         return {"directory": self._directory.as_posix()}
 
     # Values
@@ -142,17 +142,17 @@ class BlobStore(RecordStore):
         super()._check_key(key)
         problem = key_problem(key)
         if problem:
-            self._refuse(f"The key of a blob {problem}.", "Use a name such as 2026/photo.jpg.")
+            raise self._refusal(f"The key of a blob {problem}.", "Use a name such as 2026/photo.jpg.")
 
     def _encode(self, value: object, limits: Limits) -> tuple[_Blob, Content]:
         if not isinstance(value, (bytes, bytearray, memoryview)):
-            self._refuse(
+            raise self._refusal(
                 f"A blob must be bytes, not {type(value).__name__}.",
                 "Encode a string with .encode(), read a file with .read_bytes().",
             )
         size = value.nbytes if isinstance(value, memoryview) else len(value)
         if size > limits.blob_bytes:
-            self._refuse(
+            raise self._refusal(
                 f"The blob is {size:,} bytes long; the limit is {limits.blob_bytes:,}.",
                 "Split it, or open the ledger with other limits.",
             )

@@ -90,7 +90,7 @@ class Directory:
 
     def move(self, name: str, into: Directory, new_name: str) -> None:
         """Give the file `name` the name `new_name` in `into`, atomically, in place of a file that has it."""
-        os.replace(self._at(name), into._at(new_name), src_dir_fd=self._fd, dst_dir_fd=into._fd)  # noqa: SLF001
+        os.replace(self._at(name), into._at(new_name), src_dir_fd=self._fd, dst_dir_fd=into._fd)
 
     def remove(self, name: str) -> None:
         """Remove the file `name`, if that can be done."""

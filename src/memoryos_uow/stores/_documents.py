@@ -8,6 +8,7 @@ in the caller's order of keys, in UTF-8.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from memoryos_uow._canonical import sha256_hex
@@ -67,7 +68,7 @@ class DocumentStore(RecordStore):
         present = None if recorded is None else tuple(recorded["search"])
         fields = self._follow(present)
         if home.read_only and fields != (present or ()):
-            self._refuse(
+            raise self._refusal(
                 f"The ledger is open for reading only and has another full-text index of {self._name!r}.",
                 "Leave out search=, or open the ledger for writing once.",
             )
@@ -80,8 +81,8 @@ class DocumentStore(RecordStore):
     def _follow(self, present: tuple[str, ...] | None) -> tuple[str, ...]:
         """Return the fields to work with, of those asked for and those `present` in the ledger's record.
 
-        A change that another process made after ours was recorded is followed, not undone: otherwise two processes would
-        rebuild the index against each other for ever, while each must keep in step the index that is there.
+        A change that another process made after ours was recorded is followed, not undone: otherwise two processes
+        would rebuild the index against each other for ever, while each must keep in step the index that is there.
         """
         if self._asked is None or (self._settled and present is not None):
             return present or ()
@@ -130,22 +131,21 @@ class DocumentStore(RecordStore):
     def _apply_run(
         self, tx: Transaction, unit: UnitFacts, commit_seq: int, operation: Operation, run: list[Write]
     ) -> None:
-        # The index finds a record by its row's id: look before a delete, and after anything else. Triggers could keep it
-        # in step as well, but SQLite lets no trigger touch a virtual table while trusted_schema is off.
+        # The index finds a record by its row's id: look before a delete, and after anything else. Triggers could keep
+        # it in step as well, but SQLite lets no trigger touch a virtual table while trusted_schema is off.
         if self._index and operation is Operation.DELETE:
             self._index.remove(tx, unit.space_id, (str(write.key) for write in run))
         super()._apply_run(tx, unit, commit_seq, operation, run)
         if self._index and operation is not Operation.DELETE:
             self._index.put(tx, unit.space_id, ((str(write.key), json.loads(write.payload)) for write in run))
 
-    def search(
-        self, reader: Reader, space_id: str, query: object, k: int, options: Mapping[str, Any]
-    ) -> list[Hit]:
+    def search(self, reader: Reader, space_id: str, query: object, k: int, options: Mapping[str, Any]) -> list[Hit]:
         """Return the `k` documents of the space that match the text `query` best; equal scores in the order of keys.
 
         A document matches if the searched fields hold every word of `query`; with ``match="any"`` one is enough. Case
         and diacritics do not count; a query without words has no hits. With ``syntax=True`` the query is FTS5 syntax
-        (https://sqlite.org/fts5.html, section 3), in which the fields are called c0, c1, ... in the order of ``search=``.
+        (https://sqlite.org/fts5.html, section 3), in which the fields are called c0, c1, ... in the order of
+        ``search=``.
 
         The score is BM25 with its sign turned, greater is better. How rare a word is counts over all spaces of the
         store, so scores compare hits of one search only.
@@ -158,12 +158,14 @@ class DocumentStore(RecordStore):
         refuse_options(options, ("match", "syntax"), self._name)
         match, syntax = options.get("match", "all"), options.get("syntax", False)
         if self._index is None:
-            self._refuse(
+            raise self._refusal(
                 f"The store {self._name!r} has no full-text index.",
                 f'Name the fields to search: DocumentStore({self._name!r}, search=["text"]).',
             )
         if match not in ("all", "any") or not isinstance(syntax, bool):
-            self._refuse("A search takes match='all' or match='any', and syntax=True or False.", "Correct the call.")
+            raise self._refusal(
+                "A search takes match='all' or match='any', and syntax=True or False.", "Correct the call."
+            )
         if syntax:
             expression = syntax_query(query, self._name)
         else:
@@ -175,10 +177,7 @@ def _check_fields(search: object, store: str) -> tuple[str, ...]:
     """Return `search` as field names, or raise UsageError."""
     if isinstance(search, (str, bytes)):
         raise UsageError("The fields to search must be a list of names.", hint='Write search=["text"].', store=store)
-    try:
-        fields = tuple(search)  # type: ignore[arg-type]
-    except TypeError:
-        fields = (None,)
+    fields: tuple[Any, ...] = tuple(search) if isinstance(search, Iterable) else (None,)
     if not all(isinstance(field, str) and field and text_problem(field) is None for field in fields):
         raise UsageError(
             "Each field to search must be a non-empty string without U+0000 or lone surrogates.",

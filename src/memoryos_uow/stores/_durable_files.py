@@ -6,12 +6,12 @@ lost; whenever it is interrupted, a name either has its whole content or does no
 How, and the reason for each step (fsync(2), rename(2), open(2)):
 
 1. The content goes to a new file under a random name in ``tmp/``. Nobody reads there, so nobody sees half a file.
-2. ``fsync`` of the file, *before* the rename: a file system may store the new name first and the bytes later, and a power
-   cut in between would leave the name on an empty file.
+2. ``fsync`` of the file, *before* the rename: a file system may store the new name first and the bytes later, and a
+   power cut in between would leave the name on an empty file.
 3. ``rename`` to the final name: atomic, and within one file system because ``tmp/`` lies in the same root.
 4. ``fsync`` of the directory with the new name: syncing a file does not sync the entry that leads to it.
-5. ``fsync`` of every directory above it up to the root, for the same reason: each entry on the way may be new, made by us
-   or by another process that has not come to sync it yet. Where nothing is new, this costs microseconds.
+5. ``fsync`` of every directory above it up to the root, for the same reason: each entry on the way may be new, made
+   by us or by another process that has not come to sync it yet. Where nothing is new, this costs microseconds.
 
 ``tmp/`` itself is not synced: what a crash leaves there is rubbish. A file that is there already is compared; a damaged
 one is replaced, a sound one gets a new modification time, so that a sweep by age spares it, and steps 4 and 5 follow.

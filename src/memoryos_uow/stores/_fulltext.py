@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from memoryos_uow._records import Hit
 from memoryos_uow.errors import StoreError, UsageError
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from memoryos_uow.abc import Reader, Transaction
 
 QUERY_CHARACTERS_MAX: Final = 10_000
-"""Longest query. FTS5's time grows with the square of the number of words: 5,000 words take 0.15 s on a 2020s machine."""
+"""Longest query. FTS5's time grows with the square of the number of words: 5,000 words take 0.15 s on a 2020s
+machine."""
 
 # Words are runs of letters and digits, without regard to case and diacritics.
 _TOKENIZER: Final = "unicode61 remove_diacritics 2"
@@ -77,10 +78,7 @@ class FullTextIndex:
         tx.execute_many(
             f"INSERT OR REPLACE INTO {self._table} (rowid, space, {self._columns})"  # noqa: S608
             f" SELECT id, ?, {self._marks} FROM uow_documents WHERE {_DOCUMENT}",
-            (
-                (space_word(space_id), *self._texts(value), self._store, space_id, key)
-                for key, value in documents
-            ),
+            ((space_word(space_id), *self._texts(value), self._store, space_id, key) for key, value in documents),
         )
 
     def remove(self, tx: Transaction, space_id: str, keys: Iterable[str]) -> None:
@@ -97,7 +95,7 @@ class FullTextIndex:
     # Searching
 
     def search(self, reader: Reader, space_id: str, expression: str, k: int) -> list[Hit]:
-        """Return the `k` best documents of the space that match `expression`, which `plain_query` or `syntax_query` made.
+        """Return the `k` best documents of the space for an `expression` of `plain_query` or `syntax_query`.
 
         Raises:
             UsageError: `expression` is not FTS5 syntax.
@@ -116,15 +114,18 @@ class FullTextIndex:
         except UsageError:
             rows = None  # SQLite's message quotes the query, so nothing may be raised from inside this block
         if rows is None:
-            _refuse_query("is not FTS5 syntax", "See https://sqlite.org/fts5.html, or leave out syntax=True.", self._store)
+            raise _query_refusal(
+                "is not FTS5 syntax", "See https://sqlite.org/fts5.html, or leave out syntax=True.", self._store
+            )
         return [Hit(key, -score) for key, score in rows]
 
 
 def index_table(store: str) -> str:
     """Return the name of the FTS5 table of a store.
 
-    FTS5 adds tables of its own with endings like ``_data``, and SQLite takes upper for lower case. So that no two stores
-    meet, names end in ``_text`` (as none of these tables does), then in a number that tells which letters are capitals.
+    FTS5 adds tables of its own with endings like ``_data``, and SQLite takes upper for lower case. So that no two
+    stores meet, names end in ``_text`` (as none of these tables does), then in a number that tells which letters are
+    capitals.
     """
     capitals = sum(1 << position for position, letter in enumerate(store) if letter.isupper())
     return f"uow_fts_{store.lower()}_text" + (f"_{capitals:x}" if capitals else "")
@@ -157,29 +158,29 @@ def syntax_query(query: object, store: str) -> str:
     """
     text = _check_query(query, store)
     if "\0" in text or text.encode("utf-8", "replace").decode() != text:
-        _refuse_query("has U+0000 or a lone surrogate", "Remove that character.", store)
+        raise _query_refusal("has U+0000 or a lone surrogate", "Remove that character.", store)
     depth = 0
-    for token in (found.group() for found in _STRING_OR_PARENTHESIS.finditer(text)):
-        depth += (token == "(") - (token == ")")
-        if depth < 0 or token == '"':
+    for mark in (found.group() for found in _STRING_OR_PARENTHESIS.finditer(text)):
+        depth += (mark == "(") - (mark == ")")
+        if depth < 0 or mark == '"':
             break
     else:
         if depth == 0:
             return text.strip()
-    _refuse_query("has unbalanced quotes or parentheses", "Close what is open.", store)
+    raise _query_refusal("has unbalanced quotes or parentheses", "Close what is open.", store)
 
 
 def _check_query(query: object, store: str) -> str:
     if not isinstance(query, str):
-        _refuse_query(f"must be a string, not {type(query).__name__}", "Pass the words to look for.", store)
+        raise _query_refusal(f"must be a string, not {type(query).__name__}", "Pass the words to look for.", store)
     if len(query) > QUERY_CHARACTERS_MAX:
         what = f"is {len(query):,} characters long; the limit is {QUERY_CHARACTERS_MAX:,}"
-        _refuse_query(what, "Look for fewer words.", store)
+        raise _query_refusal(what, "Look for fewer words.", store)
     return query
 
 
-def _refuse_query(what: str, hint: str, store: str) -> NoReturn:
-    raise UsageError(f"The query {what}.", hint=f"Nothing was written. {hint}", store=store)
+def _query_refusal(what: str, hint: str, store: str) -> UsageError:
+    return UsageError(f"The query {what}.", hint=f"Nothing was written. {hint}", store=store)
 
 
 def _searchable(value: object) -> str:

@@ -3,10 +3,10 @@
 Promises
 
 - Memory holds one chunk and the best `k`, however many rows there are.
-- Scores and order are the same with and without numpy, to the last bit. numpy only leaves out rows that cannot be among
-  the best, with a margin for its rounding; the score of every row left is computed here from exactly rounded sums
-  (`math.fsum`; the product of two float32 is exact in a float64). So equal vectors have equal scores as well, which sums
-  by a matrix library have not, and ties are decided by key alone.
+- Scores and order are the same with and without numpy, to the last bit. numpy only leaves out rows that cannot be
+  among the best, with a margin for its rounding; the score of every row left is computed here from exactly rounded
+  sums (`math.fsum`; the product of two float32 is exact in a float64). So equal vectors have equal scores as well,
+  which sums by a matrix library have not, and ties are decided by key alone.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ METRICS: Final[dict[str, type[_Metric]]] = {"cosine": _Cosine, "l2": _L2}
 
 
 def _margin(dimensions: int) -> float:
-    # The error of a sum of n products in any order is at most n * 2**-53 of the sum of their sizes (Higham, Accuracy and
-    # Stability of Numerical Algorithms, section 3.1), that is of the product of the lengths; a few roundings follow.
-    # Four times that is on the safe side and still leaves next to nothing to compute again.
+    # The error of a sum of n products in any order is at most n * 2**-53 of the sum of their sizes (Higham, Accuracy
+    # and Stability of Numerical Algorithms, section 3.1), that is of the product of the lengths; a few roundings
+    # follow. Four times that is on the safe side and still leaves next to nothing to compute again.
     return (dimensions + 16) * 2.0**-51
 
 

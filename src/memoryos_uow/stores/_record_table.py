@@ -1,8 +1,8 @@
 """What the document, vector and blob stores share: records by key in one of the library's own tables.
 
 Each table (``schema/stores.sql``) holds ``id, store, space_id, key, version`` and then the columns in which a kind of
-store keeps its value; ``(store, space_id, key)`` is unique, and ``version`` is the commit sequence of the unit that wrote
-the record last.
+store keeps its value; ``(store, space_id, key)`` is unique, and ``version`` is the commit sequence of the unit that
+wrote the record last.
 
 Promise: a record is found, changed and listed only through its store and its space, and writes take effect in the order
 in which they were made. Consecutive writes of one operation become one `execute_many`.
@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from functools import cache
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from memoryos_uow._bands import shown_key
 from memoryos_uow._names import MAX_KEY_BYTES, Operation, check_identifier, check_store_name
@@ -129,7 +129,7 @@ class RecordStore(ABC):
         """Return a fresh copy of the value that `write` will leave, or `MISSING`."""
         return MISSING if write.operation is Operation.DELETE else self._overlay(write.payload)
 
-    def prepare(self, unit: UnitFacts, writes: Sequence[Write]) -> None:
+    def prepare(self, unit: UnitFacts, writes: Sequence[Write]) -> None:  # noqa: B027 - most have nothing to do
         """Do nothing: the ledger's own transaction holds everything."""
 
     def apply(self, tx: Transaction, unit: UnitFacts, commit_seq: int, writes: Sequence[Write]) -> None:
@@ -162,7 +162,8 @@ class RecordStore(ABC):
         taken = 0
 
         def counted() -> Iterator[tuple[object, ...]]:
-            # A transaction takes one row, runs the statement, takes the next: the row taken last is the one that failed.
+            # A transaction takes one row, runs the statement, takes the next: the row taken last is the one that
+            # failed.
             nonlocal taken
             for taken, row in enumerate(self._new_rows(unit, commit_seq, run)):  # noqa: B007 - read after a failure
                 yield row
@@ -170,36 +171,19 @@ class RecordStore(ABC):
         try:
             tx.execute_many(self._sql.create, counted())
         except StoreError as error:
-            raise RecordExists(
-                f"The store {self._name!r} has a record {self._shown(run[taken], unit)} in this space already.",
-                hint="Nothing of the unit was written. Use update() to change it, or upsert() for either.",
-                store=self._name,
-            ) from error
+            raise record_exists(run[taken], unit) from error
 
     def _update(self, tx: Transaction, unit: UnitFacts, commit_seq: int, run: list[Write]) -> None:
-        rows = (
-            (commit_seq, *self._columns_of(write.payload), self._name, unit.space_id, write.key) for write in run
-        )
+        rows = ((commit_seq, *self._columns_of(write.payload), self._name, unit.space_id, write.key) for write in run)
         if tx.execute_many(self._sql.update, rows) != len(run):
             # No update removes a record, so what was missing is missing still.
             absent = (w for w in run if not tx.rows(self._sql.version, (self._name, unit.space_id, w.key)))
-            self._refuse_missing(next(absent, run[0]), unit)
+            raise record_missing(next(absent, run[0]), unit)
 
     def _delete(self, tx: Transaction, unit: UnitFacts, run: list[Write]) -> None:
         for write in run:
             if not tx.execute(self._sql.delete, (self._name, unit.space_id, write.key)):
-                self._refuse_missing(write, unit)
-
-    def _refuse_missing(self, write: Write, unit: UnitFacts) -> NoReturn:
-        raise RecordMissing(
-            f"The store {self._name!r} has no record {self._shown(write, unit)} in this space to {write.operation}.",
-            hint="Nothing of the unit was written. Use create() for a new record, or upsert() for either.",
-            store=self._name,
-        )
-
-    @staticmethod
-    def _shown(write: Write, unit: UnitFacts) -> str:
-        return shown_key(str(write.key), unit.band)
+                raise record_missing(write, unit)
 
     # Reading
 
@@ -225,9 +209,7 @@ class RecordStore(ABC):
         for (key,) in reader.stream(self._sql.keys, (self._name, space_id)):
             yield key
 
-    def search(
-        self, reader: Reader, space_id: str, query: object, k: int, options: Mapping[str, Any]
-    ) -> list[Hit]:
+    def search(self, reader: Reader, space_id: str, query: object, k: int, options: Mapping[str, Any]) -> list[Hit]:
         """Refuse: this kind of store cannot be searched.
 
         Raises:
@@ -239,11 +221,11 @@ class RecordStore(ABC):
             store=self._name,
         )
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing to do
         """Do nothing: nothing is held outside the ledger."""
 
-    def _refuse(self, message: str, hint: str) -> NoReturn:
-        raise UsageError(message, hint=f"Nothing was written. {hint}", store=self._name)
+    def _refusal(self, message: str, hint: str) -> UsageError:
+        return UsageError(message, hint=f"Nothing was written. {hint}", store=self._name)
 
     def _damaged(self) -> StoreError:
         return StoreError(
@@ -251,6 +233,25 @@ class RecordStore(ABC):
             hint="Nothing was written. It was changed from outside; restore it from a copy or write it anew.",
             store=self._name,
         )
+
+
+def record_exists(write: Write, unit: UnitFacts) -> RecordExists:
+    """Return the error for a create that found its key taken."""
+    return RecordExists(
+        f"The store {write.store!r} has a record {shown_key(str(write.key), unit.band)} in this space already.",
+        hint="Nothing of the unit was written. Use update() to change it, or upsert() for either.",
+        store=write.store,
+    )
+
+
+def record_missing(write: Write, unit: UnitFacts) -> RecordMissing:
+    """Return the error for an update or delete that did not find its key."""
+    shown = shown_key(str(write.key), unit.band)
+    return RecordMissing(
+        f"The store {write.store!r} has no record {shown} in this space to {write.operation}.",
+        hint="Nothing of the unit was written. Use create() for a new record, or upsert() for either.",
+        store=write.store,
+    )
 
 
 def check_k(k: object, store: str) -> int:
@@ -274,4 +275,6 @@ def refuse_options(options: Mapping[str, Any], known: Sequence[str], store: str)
     unknown = sum(option not in known for option in options)
     if unknown:
         hint = f"It knows {', '.join(known)}." if known else "It knows none."
-        raise UsageError(f"The store {store!r} does not know {unknown} of these search options.", hint=hint, store=store)
+        raise UsageError(
+            f"The store {store!r} does not know {unknown} of these search options.", hint=hint, store=store
+        )

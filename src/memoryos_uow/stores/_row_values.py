@@ -1,15 +1,15 @@
-"""What a row may hold, and the bytes that stand for it in a receipt.
+r"""What a row may hold, and the bytes that stand for it in a receipt.
 
-The content of a row is the format ``rows/1``: one JSON object in UTF-8 with every column of the table, names in the order
-of their code points, no spaces, nothing but these values:
+The content of a row is the format ``rows/1``: one JSON object in UTF-8 with every column of the table, names in the
+order of their code points, no spaces, nothing but these values:
 
-- NULL as ``null``, an INTEGER in decimal, a TEXT as a JSON string (only ``"``, ``\\`` and control characters escaped);
+- NULL as ``null``, an INTEGER in decimal, a TEXT as a JSON string (only ``"``, ``\`` and control characters escaped);
 - a REAL as the shortest decimal that gives the same float64 (Python's ``repr``, so always with ``.`` or ``e``), an
   infinity as ``{"$real":"inf"}`` or ``{"$real":"-inf"}``;
 - a BLOB as ``{"$bytes":"<lower-case hex>"}``.
 
-Promise: different rows have different contents, and the content is that of the row as the table holds it after the write,
-with its defaults, its column affinities and the work of its triggers.
+Promise: different rows have different contents, and the content is that of the row as the table holds it after the
+write, with its defaults, its column affinities and the work of its triggers.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def cell_bytes(cell: object) -> int:
 
 
 def key_text(cell: object) -> str | None:
-    """Return the record key or space id for which a stored `cell` stands: texts and integers, None for anything else."""
+    """Return the record key or space id that a stored `cell` stands for; only texts and integers do."""
     if isinstance(cell, str):
         return cell
     return str(cell) if isinstance(cell, int) and not isinstance(cell, bool) else None

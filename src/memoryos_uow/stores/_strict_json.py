@@ -1,7 +1,8 @@
 """JSON that gives back what it was given.
 
-Promise: ``json.loads(to_json(value)[0])`` equals `value`, type by type, or `to_json` refuses. Python's own encoder turns
-tuples into lists, numbers as keys into strings and enumerations into their values, and writes NaN, which is not JSON.
+Promise: ``json.loads(to_json(value)[0])`` equals `value`, type by type, or `to_json` refuses. Python's own encoder
+turns tuples into lists, numbers as keys into strings and enumerations into their values, and writes NaN, which is not
+JSON.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow.errors import UsageError
 
@@ -20,9 +21,7 @@ DEPTH_MAX: Final = 200
 """How deep lists and objects may be nested (RFC 8259, section 9, lets an implementation set this). Python's JSON reader
 and SQLite's JSON functions can read this, and it leaves most of Python's recursion limit to the caller."""
 
-_dump: Final = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
-).encode
+_dump: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False).encode
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """An escaped U+0000: one whose backslash is not itself escaped."""
 
@@ -32,8 +31,9 @@ def to_json(value: object, *, bytes_max: int, store: str) -> tuple[str, bytes]:
 
     Raises:
         UsageError: `value` would come back different (another type than dict with string keys, list, str, int, float,
-            bool and None, subclasses included; NaN, an infinity), cannot be stored (lone surrogate, U+0000, an integer
-            that Python will not print), is nested more than 200 levels deep or in itself, or is longer than `bytes_max`.
+            bool and None, subclasses included; NaN, an infinity), cannot be stored (lone surrogate, U+0000, an
+            integer that Python will not print), is nested more than 200 levels deep or in itself, or is longer than
+            `bytes_max`.
     """
     return _Encoding(bytes_max, store).encode(value)
 
@@ -51,28 +51,28 @@ class _Encoding:
             self._check((value,), 0)
             text = _dump(value)
         except RecursionError:
-            self._refuse("is nested too deeply for what is left of Python's stack", "Call from a shallower place.")
+            raise self._refusal("is nested too deeply for what is left of Python's stack", "Flatten it.") from None
         except ValueError:
-            self._refuse("holds an integer of thousands of digits", "Store it as a string.")
+            raise self._refusal("holds an integer of thousands of digits", "Store it as a string.") from None
         content = self._utf8(text)
         if len(content) > self._bytes_max:
-            self._refuse_size(f"is {len(content):,} bytes long as JSON")
+            raise self._too_long(f"is {len(content):,} bytes long as JSON")
         return text, content
 
     def _utf8(self, text: str) -> bytes:
         if "\\u0000" in text and _NUL.search(text):
-            self._refuse("has a string with U+0000", "Remove that character.")
+            raise self._refusal("has a string with U+0000", "Remove that character.")
         try:
             return text.encode()
         except UnicodeEncodeError:
             pass  # the exception holds the whole text, so nothing may be raised from inside this block
-        self._refuse("has a string with a lone surrogate, which UTF-8 cannot hold", "Remove that character.")
+        raise self._refusal("has a string with a lone surrogate, which UTF-8 cannot hold", "Remove that character.")
 
     def _check(self, items: Iterable[Any], depth: int) -> None:
         if self._allowance < 0:
             # Each value is at least one byte of JSON. Counting them here stops a document that contains the same list
             # again and again before it fills the machine's memory.
-            self._refuse_size("is too long as JSON")
+            raise self._too_long("is too long as JSON")
         for item in items:
             self._allowance -= 1
             kind = type(item)
@@ -80,28 +80,31 @@ class _Encoding:
                 continue
             if kind is list or kind is dict:
                 if depth == DEPTH_MAX:
-                    self._refuse(f"is nested more than {DEPTH_MAX} levels deep, or contains itself", "Flatten it.")
+                    raise self._refusal(
+                        f"is nested more than {DEPTH_MAX} levels deep, or contains itself", "Flatten it."
+                    )
                 self._check(item if kind is list else self._members(item), depth + 1)
             elif kind is not float:
-                self._refuse(
+                raise self._refusal(
                     f"holds a {kind.__name__}, which JSON would not give back as it was",
                     "Convert it to dict, list, str, int, float, bool or None.",
                 )
             elif not math.isfinite(item):
-                self._refuse("holds NaN or an infinity, which JSON lacks", "Store None or a string instead.")
+                raise self._refusal("holds NaN or an infinity, which JSON lacks", "Store None or a string instead.")
 
     def _members(self, item: dict[object, object]) -> Iterable[object]:
         for key in item:
             if type(key) is not str:
-                self._refuse(
+                raise self._refusal(
                     f"has an object with a key of type {type(key).__name__}; in JSON keys are strings",
                     "Convert the key with str().",
                 )
         return item.values()
 
-    def _refuse_size(self, what: str) -> NoReturn:
-        self._refuse(f"{what}; the limit is {self._bytes_max:,} bytes", "Split it, or keep the bulk in a blob store.")
+    def _too_long(self, what: str) -> UsageError:
+        return self._refusal(
+            f"{what}; the limit is {self._bytes_max:,} bytes", "Split it, or keep the bulk in a blob store."
+        )
 
-    def _refuse(self, what: str, hint: str) -> NoReturn:
-        message = f"The document {what}."
-        raise UsageError(message, hint=f"Nothing was written. {hint}", store=self._store) from None
+    def _refusal(self, what: str, hint: str) -> UsageError:
+        return UsageError(f"The document {what}.", hint=f"Nothing was written. {hint}", store=self._store)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from memoryos_uow.errors import UsageError
 
@@ -39,9 +39,9 @@ class Target:
         """Return the columns that together name one record."""
         return frozenset({self.key, self.space} - {None})  # type: ignore[arg-type]
 
-    def refuse(self, message: str, hint: str) -> NoReturn:
-        """Raise UsageError."""
-        raise UsageError(message, hint=f"Nothing was written. {hint}", store=self.store)
+    def refusal(self, message: str, hint: str) -> UsageError:
+        """Return the error that says `message` and `hint`."""
+        return UsageError(message, hint=f"Nothing was written. {hint}", store=self.store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def check_name(name: object, what: str, store: str) -> str:
         return name
     raise UsageError(
         f"The {what} of the store {store!r} is not a plain name.",
-        hint="Nothing was written. Use an ASCII letter or underscore, then letters, digits and underscores, 63 at most.",
+        hint="Nothing was written. Use an ASCII letter or underscore, then letters, digits, underscores, 63 at most.",
         store=store,
     )
 
@@ -99,20 +99,20 @@ def check_columns(columns: Mapping[str, str], target: Target) -> dict[str, str]:
     for name, declared in columns.items():
         column = check_name(name, "column name", target.store)
         if not isinstance(declared, str) or not _TYPE.fullmatch(declared):
-            target.refuse(
+            raise target.refusal(
                 f"The declared type of the column {column!r} is not one this store creates.",
                 "Use TEXT, INTEGER, REAL, BLOB or NUMERIC, with NOT NULL if you like; or create the table yourself.",
             )
         checked[column] = declared.upper()
     if target.key not in checked:
-        target.refuse(f"The key column {target.key!r} is not among the columns.", f'Add {target.key!r}: "TEXT".')
+        raise target.refusal(f"The key column {target.key!r} is not among the columns.", f'Add {target.key!r}: "TEXT".')
     if target.space is not None:
         checked.setdefault(target.space, "TEXT")
     for column in target.identity():
         if checked[column].split()[0] not in ("TEXT", "INTEGER"):
-            target.refuse(f"The column {column!r} must be TEXT or INTEGER to tell records apart.", "Use TEXT.")
+            raise target.refusal(f"The column {column!r} must be TEXT or INTEGER to tell records apart.", "Use TEXT.")
     if len({name.lower() for name in checked}) < len(checked) or len(checked) > COLUMNS_MAX:
-        target.refuse(
+        raise target.refusal(
             f"Column names must differ in more than case, and be {COLUMNS_MAX:,} at most.", "Rename or drop some."
         )
     return checked
@@ -143,7 +143,7 @@ def find_shape(reader: Reader, target: Target) -> Shape | None:
         return None
     if found[0][0] == "view" or not found[0][1]:  # only virtual tables have no page of their own
         what = "a view" if found[0][0] == "view" else "a virtual table"
-        target.refuse(f"{target.table!r} is {what}, in which no row can be kept.", "Use an ordinary table.")
+        raise target.refusal(f"{target.table!r} is {what}, in which no row can be kept.", "Use an ordinary table.")
     columns = reader.rows("SELECT name, hidden FROM pragma_table_xinfo(?, 'main') ORDER BY cid", (target.table,))
     shape = Shape(
         columns=tuple(name for name, _ in columns),
@@ -151,13 +151,13 @@ def find_shape(reader: Reader, target: Target) -> Shape | None:
     )
     for column in sorted(target.identity()):
         if column not in shape.columns or column in shape.computed:
-            target.refuse(
+            raise target.refusal(
                 f"The table {target.table!r} has no column {column!r} to write to.",
                 f"It has: {listed(shape.columns)}. Say key=... and space_column=... (None if it has none).",
             )
     if not _is_unique(reader, target):
         together = " and ".join(map(repr, sorted(target.identity())))
-        target.refuse(
+        raise target.refusal(
             f"Nothing in the table {target.table!r} makes {together} unique.",
             f"Add a UNIQUE index over {together}, or say which column is the key.",
         )

@@ -1,7 +1,7 @@
 """Tables: rows of the application's own tables in the ledger's file, as records of a unit.
 
-The application goes on using its table with plain SQL as well; so nothing is kept beside the table, and the version of a
-row is the digest of what it holds now.
+The application goes on using its table with plain SQL as well; so nothing is kept beside the table, and the version
+of a row is the digest of what it holds now.
 
 Promise: a record is one row, found by its key column (and space column) compared exactly, byte for byte: not by the
 table's collation, and not through a conversion that would let two keys mean one row.
@@ -9,14 +9,16 @@ table's collation, and not through a conversion that would let two keys mean one
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from memoryos_uow._bands import shown_key
 from memoryos_uow._canonical import sha256_hex
 from memoryos_uow._names import MAX_KEY_BYTES, Operation, check_identifier, check_store_name
 from memoryos_uow._records import Content, Found
-from memoryos_uow.abc import ASK_THE_STORE, MISSING, Absent, Capability
-from memoryos_uow.errors import RecordExists, RecordMissing, StoreError, UsageError
+from memoryos_uow.abc import ASK_THE_STORE, MISSING, Capability
+from memoryos_uow.errors import StoreError
+from memoryos_uow.stores._record_table import record_exists, record_missing
+from memoryos_uow.stores._row_sql import RowSql
 from memoryos_uow.stores._row_values import as_cell, cell_bytes, cell_problem, key_text, row_content
 from memoryos_uow.stores._table_shape import (
     Shape,
@@ -27,15 +29,14 @@ from memoryos_uow.stores._table_shape import (
     create_statement,
     find_shape,
     listed,
-    quoted,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from memoryos_uow._limits import Limits
     from memoryos_uow._records import Hit
-    from memoryos_uow.abc import Home, Reader, Transaction, UnitFacts, Write
+    from memoryos_uow.abc import Absent, Home, Reader, Transaction, UnitFacts, Write
 
 
 class _Row(NamedTuple):
@@ -79,9 +80,13 @@ class TableStore:
             space=None if space_column is None else check_name(space_column, "space column", name),
         )
         if key == space_column:
-            self._target.refuse("The key column and the space column are the same.", "Use two columns.")
+            raise self._target.refusal("The key column and the space column are the same.", "Use two columns.")
         self._columns = None if columns is None else check_columns(columns, self._target)
-        self._shape = Shape(tuple(self._columns or self._target.identity()))
+        self._learn(Shape(tuple(self._columns or self._target.identity())))
+
+    def _learn(self, shape: Shape) -> None:
+        self._shape = shape
+        self._sql = RowSql(self._target, shape)
 
     def __repr__(self) -> str:
         target = self._target
@@ -98,30 +103,30 @@ class TableStore:
         """Look at the table as it is now; return whether it, or the record of it, is still to be made.
 
         Raises:
-            UsageError: the ledger has recorded another table or key; the table is missing and there are no `columns`; or
-                it is one that cannot serve.
+            UsageError: the ledger has recorded another table or key; the table is missing and there are no `columns`;
+                or it is one that cannot serve.
         """
         if recorded is not None and dict(recorded) != self._config():
-            self._target.refuse(
+            raise self._target.refusal(
                 f"The store {self._name!r} of this ledger works on another table, key or space column.",
                 "Open it with those, or use another name for this one.",
             )
         shape = find_shape(reader, self._target)
         if shape is None:
             if self._columns is None:
-                self._target.refuse(
+                raise self._target.refusal(
                     f"The ledger's file has no table {self._target.table!r}.",
                     f'Create it, or let the store do so: columns={{"{self._target.key}": "TEXT", ...}}.',
                 )
-            self._shape = Shape(tuple(self._columns))
+            self._learn(Shape(tuple(self._columns)))
             return True
         absent = [column for column in self._columns or () if column not in shape.columns]
         if absent:
-            self._target.refuse(
+            raise self._target.refusal(
                 f"The table {self._target.table!r} exists, without the columns {listed(absent)}.",
                 "Add them with ALTER TABLE, or leave columns= out.",
             )
-        self._shape = shape
+        self._learn(shape)
         return recorded is None
 
     def _config(self) -> dict[str, Any]:
@@ -133,5 +138,172 @@ class TableStore:
         if shape is None and self._columns is not None:
             tx.execute(create_statement(self._columns, self._target))
             shape = find_shape(tx, self._target)
-        self._shape = shape or self._shape
+        if shape is not None:
+            self._learn(shape)
         return self._config()
+
+    # Values
+
+    def encode(self, operation: Operation, key: str, value: object, limits: Limits) -> tuple[_Row | None, None]:
+        """Check `key` and `value`; the content is known only when the row is in the table.
+
+        Raises:
+            UsageError: `value` is not a dict, names a column that the table has not or computes itself, has a value
+                that no column holds, disagrees with `key`, or is larger than ``limits.row_bytes``.
+        """
+        check_identifier(key, "record key", max_bytes=MAX_KEY_BYTES)
+        if operation is Operation.DELETE:
+            return None, None
+        if not isinstance(value, Mapping):
+            raise self._target.refusal(f"A row must be a dict of columns, not {type(value).__name__}.", "Pass a dict.")
+        given = {self._known(column): self._cell(column, cell) for column, cell in value.items()}
+        size = sum(cell_bytes(cell) for cell in given.values())
+        if size > limits.row_bytes:
+            raise self._target.refusal(
+                f"The row holds {size:,} bytes; the limit is {limits.row_bytes:,}.", "Keep the bulk in a blob store."
+            )
+        if self._target.key in given and key_text(given.pop(self._target.key)) != key:
+            raise self._target.refusal(
+                f"The column {self._target.key!r} of the row differs from the record's key.", "Leave the column out."
+            )
+        spaces = tuple(given.pop(column) for column in (self._target.space,) if column in given)
+        return _Row(given, spaces), None
+
+    def _known(self, column: object) -> str:
+        """Return `column` if it can be written, or raise UsageError."""
+        if not isinstance(column, str) or column not in self._shape.columns:
+            # A name that nobody declared is the caller's data: only its type is told.
+            what = (
+                "a column that it has not" if isinstance(column, str) else f"a column of type {type(column).__name__}"
+            )
+            raise self._target.refusal(
+                f"The row names {what} to the table {self._target.table!r}.",
+                f"It has: {listed(self._shape.columns)}.",
+            )
+        if column in self._shape.computed:
+            raise self._target.refusal(f"The table itself computes the column {column!r}.", "Leave the column out.")
+        return column
+
+    def _cell(self, column: str, cell: object) -> object:
+        problem = cell_problem(cell)
+        if problem:
+            raise self._target.refusal(f"The value for the column {column!r} {problem}.", "Convert it first.")
+        return as_cell(cell)
+
+    def overlay(self, write: Write) -> Absent:
+        """Return `MISSING` for a delete; what defaults and triggers make of a row, only the table can tell."""
+        return MISSING if write.operation is Operation.DELETE else ASK_THE_STORE
+
+    # Writing
+
+    def prepare(self, unit: UnitFacts, writes: Sequence[Write]) -> None:
+        """Do nothing: the ledger's own transaction holds everything."""
+
+    def apply(self, tx: Transaction, unit: UnitFacts, commit_seq: int, writes: Sequence[Write]) -> None:
+        """Carry out `writes` row by row, and fill in their contents with the rows as they are afterwards.
+
+        Raises:
+            RecordExists: a create found its key taken.
+            RecordMissing: an update or delete did not find its key.
+            StoreError: a constraint or trigger of the table refused a row, or turned its key into another one.
+            UsageError: the space column of a value differs from the unit's space.
+        """
+        for write in writes:
+            if write.operation is Operation.DELETE:
+                self._delete(tx, unit, write)
+            else:
+                self._put(tx, unit, write)
+
+    def _delete(self, tx: Transaction, unit: UnitFacts, write: Write) -> None:
+        where = self._sql.where(unit.space_id, str(write.key))
+        if not tx.rows(self._sql.exists, where):
+            raise record_missing(write, unit)
+        self._change(tx, self._sql.delete, where)
+
+    def _put(self, tx: Transaction, unit: UnitFacts, write: Write) -> None:
+        row: _Row = write.payload
+        if row.spaces and key_text(row.spaces[0]) != unit.space_id:
+            raise self._target.refusal(
+                f"The column {self._target.space!r} of a row differs from the unit's space.", "Leave the column out."
+            )
+        space_id, key = unit.space_id, str(write.key)
+        where = self._sql.where(space_id, key)
+        exists = bool(tx.rows(self._sql.exists, where))
+        if exists and write.operation is Operation.CREATE:
+            raise record_exists(write, unit)
+        if not exists and write.operation is Operation.UPDATE:
+            raise record_missing(write, unit)
+        if not exists:
+            self._change(tx, self._sql.insert(tuple(row.cells)), (*self._sql.new(space_id, key), *row.cells.values()))
+        elif row.cells:
+            self._change(tx, self._sql.update(tuple(row.cells)), (*row.cells.values(), *where))
+        write.content = self._content(tx, space_id, key)
+
+    def _change(self, tx: Transaction, sql: str, parameters: Sequence[object]) -> None:
+        try:
+            changed = tx.execute(sql, parameters)
+        except StoreError as error:
+            refusal = error
+        else:
+            if changed:
+                return
+            raise self._odd_row("A trigger of it held the write back")
+        raise self._constraint(refusal)
+
+    def _constraint(self, refusal: StoreError) -> StoreError:
+        cause = refusal.__cause__
+        if cause is None or getattr(cause, "sqlite_errorname", "") == "SQLITE_CONSTRAINT_TRIGGER":
+            return self._odd_row("A trigger of it refused the write")  # in words of its own, which may quote the row
+        error = StoreError(
+            f"The table {self._target.table!r} refused a row: {cause}.",
+            hint="Nothing of the unit was written. Correct the value, or the table's constraint.",
+            store=self._name,
+        )
+        error.__cause__ = cause
+        return error
+
+    def _content(self, tx: Transaction, space_id: str, key: str) -> Content:
+        row = self._row(tx, space_id, key)
+        if row is None:
+            raise self._odd_row("Its key or space column, or a trigger of it, turned the key into something else")
+        content = row_content(row)
+        return Content(len(content), sha256_hex(content))
+
+    def _odd_row(self, why: str) -> StoreError:
+        return StoreError(
+            f"The table {self._target.table!r} did not take a row as it was. {why}.",
+            hint="Nothing of the unit was written. Check the table's types, collations and triggers.",
+            store=self._name,
+        )
+
+    # Reading
+
+    def _row(self, reader: Reader, space_id: str, key: str) -> dict[str, Any] | None:
+        rows = reader.rows(self._sql.select, self._sql.where(space_id, key))
+        return dict(zip(self._shape.columns, rows[0], strict=True)) if rows else None
+
+    def read(self, reader: Reader, space_id: str, key: str) -> Found | None:
+        """Return the row as a dict of all its columns, and its version: the SHA-256 of its content."""
+        row = self._row(reader, space_id, key)
+        return None if row is None else Found(row, sha256_hex(row_content(row)))
+
+    def version(self, reader: Reader, space_id: str, key: str) -> object:
+        """Return the SHA-256 of the row's content, None if there is no row."""
+        found = self.read(reader, space_id, key)
+        return found.version if found else None
+
+    def keys(self, reader: Reader, space_id: str) -> Iterator[str]:
+        """Yield the keys of all rows in a space, in the order of their UTF-8 bytes."""
+        for (key,) in reader.stream(self._sql.keys, self._sql.in_space(space_id)):
+            yield key
+
+    def search(self, reader: Reader, space_id: str, query: object, k: int, options: Mapping[str, Any]) -> list[Hit]:
+        """Refuse: rows are found with SQL.
+
+        Raises:
+            UsageError: always.
+        """
+        raise self._target.refusal(f"The store {self._name!r} holds rows, which cannot be searched.", "Use uow.sql().")
+
+    def close(self) -> None:
+        """Do nothing: nothing is held outside the ledger."""

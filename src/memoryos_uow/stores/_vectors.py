@@ -3,7 +3,8 @@
 Promises
 
 - Stored are the numbers as little-endian float32, 4 bytes each; the content of which a receipt speaks is these bytes.
-- The search is exact: every vector of the space is compared, chunk by chunk, so memory stays flat however many there are.
+- The search is exact: every vector of the space is compared, chunk by chunk, so memory stays flat however many there
+are.
 - Scores and their order do not depend on whether numpy is installed (`_nearest`).
 """
 
@@ -15,11 +16,10 @@ import sys
 from array import array
 from collections.abc import Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from memoryos_uow._canonical import sha256_hex
 from memoryos_uow._records import Content
-from memoryos_uow.errors import UsageError
 from memoryos_uow.stores._nearest import METRICS, nearest
 from memoryos_uow.stores._record_table import RecordStore, check_k, refuse_options
 
@@ -36,10 +36,10 @@ _PLAIN: Final = frozenset({float, int})
 class VectorStore(RecordStore):
     """Vectors of `dimensions` real numbers each, by key.
 
-    A value may be a list, tuple or other sequence, an ``array.array`` or a one-dimensional numpy array, of integers or
-    floats; `get` returns a list of floats, each rounded to float32 once, when it was written. `metric` is how near two
-    vectors are: ``cosine`` (direction only, so no vector may be zero) or ``l2`` (Euclidean distance). Both are recorded in
-    the ledger and stay for ever.
+    A value may be a list, tuple or other sequence, an ``array.array`` or a one-dimensional numpy array, of integers
+    or floats; `get` returns a list of floats, each rounded to float32 once, when it was written. `metric` is how near
+    two vectors are: ``cosine`` (direction only, so no vector may be zero) or ``l2`` (Euclidean distance). Both are
+    recorded in the ledger and stay for ever.
 
     Raises:
         UsageError: a bad store name, number of dimensions or metric.
@@ -52,9 +52,11 @@ class VectorStore(RecordStore):
     def __init__(self, name: str, *, dimensions: int, metric: Literal["cosine", "l2"] = "cosine") -> None:
         super().__init__(name)
         if not isinstance(dimensions, int) or isinstance(dimensions, bool) or dimensions < 1:
-            self._refuse("The dimensions of a vector store must be a whole number of at least 1.", "Correct the call.")
+            raise self._refusal(
+                "The dimensions of a vector store must be a whole number of at least 1.", "Correct the call."
+            )
         if metric not in METRICS:
-            self._refuse("The metric of a vector store is 'cosine' or 'l2'.", "Correct the call.")
+            raise self._refusal("The metric of a vector store is 'cosine' or 'l2'.", "Correct the call.")
         self.dimensions: Final = dimensions
         self.metric: Final = metric
         self._format = struct.Struct(f"<{dimensions}f")
@@ -88,7 +90,7 @@ class VectorStore(RecordStore):
     def _compare(self, recorded: Mapping[str, Any]) -> None:
         dimensions, metric = recorded["dimensions"], recorded["metric"]
         if (dimensions, metric) != (self.dimensions, self.metric):
-            self._refuse(
+            raise self._refusal(
                 f"The store {self._name!r} of this ledger holds vectors of {dimensions} dimensions with the metric"
                 f" {metric!r}, not {self.dimensions} with {self.metric!r}.",
                 "Open it as it is, or use another name for the new vectors.",
@@ -98,7 +100,7 @@ class VectorStore(RecordStore):
 
     def _encode(self, value: object, limits: Limits) -> tuple[bytes, Content]:
         if self.dimensions > limits.vector_dimensions:
-            self._refuse(
+            raise self._refusal(
                 f"Vectors of {self.dimensions:,} dimensions are longer than the limit of {limits.vector_dimensions:,}.",
                 "Open the ledger with other limits, or use shorter vectors.",
             )
@@ -123,7 +125,7 @@ class VectorStore(RecordStore):
         """Return `value` as float32 bytes, or raise UsageError; `what` names it there."""
         numbers = self._numbers(value, what)
         if len(numbers) != self.dimensions:
-            self._refuse(
+            raise self._refusal(
                 f"The {what} has {len(numbers):,} dimensions; the store {self._name!r} holds {self.dimensions:,}.",
                 "Use the embedding model for which the store was made.",
             )
@@ -131,11 +133,13 @@ class VectorStore(RecordStore):
             finite = all(map(math.isfinite, numbers))
             packed = self._format.pack(*numbers)
         except OverflowError:
-            self._refuse(f"The {what} has a number beyond the range of float32, about 3.4e38.", "Scale the vector.")
+            raise self._refusal(
+                f"The {what} has a number beyond the range of float32, about 3.4e38.", "Scale the vector."
+            ) from None
         if not finite:
-            self._refuse(f"The {what} has NaN or an infinity in it.", "Find out where the embedding went wrong.")
+            raise self._refusal(f"The {what} has NaN or an infinity in it.", "Find out where the embedding went wrong.")
         if self.metric == "cosine" and not any(self._format.unpack(packed)):
-            self._refuse(
+            raise self._refusal(
                 f"The {what} is zero as float32, and zero has no direction.",
                 "Leave the record out, or use metric='l2'.",
             )
@@ -146,13 +150,13 @@ class VectorStore(RecordStore):
         ndarray = getattr(sys.modules.get("numpy"), "ndarray", ())  # an array can only come from an imported numpy
         if isinstance(value, ndarray):
             if value.ndim != 1 or value.dtype.kind not in "fiu":
-                self._refuse(
+                raise self._refusal(
                     f"The {what} is a numpy array of {value.ndim} dimensions and dtype {value.dtype}.",
                     "Pass one dimension of real numbers.",
                 )
-            numbers = value.tolist()
+            numbers: list[Any] = value.tolist()
         elif isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, (Sequence, array)):
-            self._refuse(
+            raise self._refusal(
                 f"The {what} must be a list, tuple, array or one-dimensional numpy array, not {type(value).__name__}.",
                 "Where the object has it, pass .tolist().",
             )
@@ -169,20 +173,18 @@ class VectorStore(RecordStore):
                 return float(number)
             except OverflowError:
                 return math.copysign(math.inf, number)
-        self._refuse(
+        raise self._refusal(
             f"The {what} has a {type(number).__name__} at position {position}, not a real number.",
             "Pass integers and floats only.",
         )
 
     # Searching
 
-    def search(
-        self, reader: Reader, space_id: str, query: object, k: int, options: Mapping[str, Any]
-    ) -> list[Hit]:
+    def search(self, reader: Reader, space_id: str, query: object, k: int, options: Mapping[str, Any]) -> list[Hit]:
         """Return the `k` vectors of the space nearest to the vector `query`; equal scores in the order of keys.
 
-        The score is the cosine similarity, from -1 to 1, or minus the Euclidean distance; greater is nearer. There are no
-        options.
+        The score is the cosine similarity, from -1 to 1, or minus the Euclidean distance; greater is nearer. There
+        are no options.
 
         Raises:
             UsageError: `query` is no vector for this store, `k` is not a positive whole number, or an option was given.
