@@ -4,12 +4,15 @@
 
 -- 1. Performance metrics: all execution times must be non-negative (and, where somebody wrote text, numbers).
 SELECT 'metrics' AS "rule", rowid AS "row", uow_id, 'total_execution_time_ms' AS "column",
-  quote(substr(total_execution_time_ms, 1, 80)) AS "value"
+  CASE WHEN typeof(total_execution_time_ms) IN ('integer', 'real') THEN quote(total_execution_time_ms)
+    ELSE quote(substr(total_execution_time_ms, 1, 80)) END AS "value"
 FROM unit_of_work
 WHERE CASE WHEN typeof(total_execution_time_ms) IN ('integer', 'real') THEN total_execution_time_ms < 0
   ELSE total_execution_time_ms IS NOT NULL END
 UNION ALL
-SELECT 'metrics', rowid, uow_id, 'commit_time_ms', quote(substr(commit_time_ms, 1, 80))
+SELECT 'metrics', rowid, uow_id, 'commit_time_ms',
+  CASE WHEN typeof(commit_time_ms) IN ('integer', 'real') THEN quote(commit_time_ms)
+    ELSE quote(substr(commit_time_ms, 1, 80)) END
 FROM unit_of_work
 WHERE CASE WHEN typeof(commit_time_ms) IN ('integer', 'real') THEN commit_time_ms < 0
   ELSE commit_time_ms IS NOT NULL END;
@@ -21,14 +24,14 @@ FROM unit_of_work
 WHERE status = 'failed' AND (error_type IS NULL OR error_type = '');
 
 -- 3. Receipt integrity: receipt_hash must be a valid SHA-256 if present, that is 64 hexadecimal digits. The library
--- writes lower case; the specification does not say which, so upper case passes too. Lengths are taken in bytes,
--- because length() of a text ends at U+0000 and GLOB does too.
+-- writes lower case; the specification does not say which, so upper case passes too. The length is taken in characters
+-- and in bytes: the first, like GLOB, ends at a U+0000, the second does not.
 SELECT 'receipt' AS "rule", rowid AS "row", uow_id, 'receipt_hash' AS "column",
   quote(substr(receipt_hash, 1, 80)) AS "value"
 FROM unit_of_work
 WHERE receipt_hash IS NOT NULL
-  AND NOT (typeof(receipt_hash) = 'text' AND length(CAST(receipt_hash AS BLOB)) = 64
-    AND receipt_hash NOT GLOB '*[^0-9a-fA-F]*');
+  AND NOT (typeof(receipt_hash) = 'text' AND length(receipt_hash) = 64
+    AND length(CAST(receipt_hash AS BLOB)) = 64 AND receipt_hash NOT GLOB '*[^0-9a-fA-F]*');
 
 -- 4. Band validation: band must be one of GREEN, AMBER, RED, BLACK.
 SELECT 'band' AS "rule", rowid AS "row", uow_id, 'band' AS "column", quote(substr(band, 1, 80)) AS "value"

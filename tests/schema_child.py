@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
 
-from memoryos_uow import _migrations  # noqa: E402 - found through the line above
+from memoryos_uow import _migrations
 
 
 def _die_after(conn: sqlite3.Connection, statements: int) -> None:

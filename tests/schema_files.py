@@ -69,7 +69,7 @@ def contract_shape(conn: sqlite3.Connection) -> dict[str, list[Any]]:
         shape[table] = conn.execute(f"PRAGMA table_info({table})").fetchall()
         indexes = conn.execute(f"PRAGMA index_list({table})").fetchall()
         shape[f"indexes of {table}"] = sorted(
-            (name, unique, origin, partial, conn.execute(f"PRAGMA index_info({name})").fetchall())
+            (name, unique, origin, partial, [row[2] for row in conn.execute(f"PRAGMA index_info({name})")])
             for _, name, unique, origin, partial in indexes
         )
     return shape

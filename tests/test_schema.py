@@ -6,6 +6,7 @@ import hashlib
 import re
 import sqlite3
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,7 +73,7 @@ def test_the_contract_tables_have_the_columns_that_the_specification_prints(tabl
 def test_the_contract_tables_have_the_indexes_that_the_specification_prints() -> None:
     """Names and columns of the five indexes are the specification's, and there are no others."""
     indexes = fresh_shape(_schema.BASE, _schema.UP)["indexes of unit_of_work"]
-    made = {name: [column for *_, column in columns] for name, _, origin, _, columns in indexes if origin == "c"}
+    made = {name: columns for name, _, origin, _, columns in indexes if origin == "c"}
     assert made == SPECIFIED_INDEXES
 
 
@@ -253,7 +254,7 @@ def test_checksums_are_those_of_the_files() -> None:
 def test_the_schema_is_found_in_the_checkout_and_in_the_wheel() -> None:
     """The package looks beside itself first, as an installed wheel needs it, then at the top of the checkout."""
     package = Path(_schema.__file__).parent
-    assert _schema._PLACES == (package / "schema", package.parents[1] / "schema")
+    assert list(_schema._PLACES) == [package / "schema", package.parents[1] / "schema"]
 
 
 @pytest.mark.parametrize(
@@ -267,8 +268,10 @@ def test_older_and_equal_versions_are_known(version: str) -> None:
 
 @pytest.mark.parametrize(
     "version",
-    ["1.1.0+ledger.2", "1.1.0+ledger.10", "1.1.1", "1.2.0-alpha", "1.10.0", "2.0.0", "10.0.0"]
-    + ["", "1.1", "v1.1.0", "1.1.0+ledger.01", "1.1.0+other", "1.1.0+ledger", "01.1.0", "1.1.0\n", "1.1.\u0660"],
+    [
+        *["1.1.0+ledger.2", "1.1.0+ledger.10", "1.1.1", "1.2.0-alpha", "1.10.0", "2.0.0", "10.0.0"],
+        *["", "1.1", "v1.1.0", "1.1.0+ledger.01", "1.1.0+other", "1.1.0+ledger", "01.1.0", "1.1.0\n", "1.1.\u0660"],
+    ],
 )
 def test_later_and_unknown_versions_are_too_new(version: str) -> None:
     """What is beyond this library, or not understood, is left to whoever wrote it."""
@@ -278,9 +281,8 @@ def test_later_and_unknown_versions_are_too_new(version: str) -> None:
 def test_versions_compare_as_semantic_versioning_says() -> None:
     """The example of semver.org, section 11, comes out in its order."""
     order = "1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2 1.0.0-beta.11 1.0.0-rc.1 1.0.0"
-    keys = [_schema._precedence(version) for version in order.split()]
-    assert all(left < right for left, right in zip(keys, keys[1:], strict=False) if left and right)
-    assert None not in keys
+    keys = [_schema._precedence(version) or () for version in order.split()]
+    assert all(() < left < right for left, right in pairwise(keys))
 
 
 # --- the JSON Schema -------------------------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """One atomic, crash-safe, receipted write across several stores.
 
-::
+```python
+from memoryos_uow import UnitOfWork
 
-    from memoryos_uow import UnitOfWork
-
-    with UnitOfWork(space_id="shared:household", band="GREEN") as uow:
-        uow["notes"].create("n1", {"text": "milk is out", "tags": ["shopping"]})
-    print(uow.receipt.hash)
+with UnitOfWork(space_id="shared:household", band="GREEN") as uow:
+    uow["notes"].create("n1", {"text": "milk is out", "tags": ["shopping"]})
+print(uow.status)
+```
+```output
+committed
+```
 
 Stores are in `memoryos_uow.stores`, the contract for stores of your own in `memoryos_uow.abc`.
 """

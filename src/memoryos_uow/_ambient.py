@@ -37,6 +37,11 @@ class _UnitIds:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0  # milliseconds << 12 | counter
+        # Another thread may hold the lock while this one forks; in the child nobody would release it.
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
     def __call__(self) -> str:
         with self._lock:

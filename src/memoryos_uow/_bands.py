@@ -17,11 +17,15 @@ MAX_MESSAGE_CHARACTERS: Final = 1000
 def error_text(error: BaseException, band: Band) -> str | None:
     """Return what ``unit_of_work.error_message`` may say of `error`, or None where only its type may be kept.
 
-    GREEN keeps the text as raised (cut, made storable); AMBER our own constant sentence and nothing of foreign errors;
-    RED and BLACK nothing.
+    GREEN keeps the text as raised (cut, made storable), nothing where the exception cannot give one; AMBER our own
+    constant sentence and nothing of foreign errors; RED and BLACK nothing.
     """
     if band is Band.GREEN:
-        text = str(error).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+        try:
+            text = str(error)
+        except Exception:  # noqa: BLE001 - a caller's exception whose text fails must not take the place of itself
+            return None
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
         return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
     if band is Band.AMBER and isinstance(error, UnitOfWorkError):
         return error.summary

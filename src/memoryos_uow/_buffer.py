@@ -37,12 +37,8 @@ class WriteBuffer:
         self._bytes = 0
         self._newest: dict[tuple[str, str], int] = {}
 
-    def add(self, write: Write) -> None:
-        """Append `write`.
-
-        Raises:
-            UsageError: the unit would have more writes or bytes than its limits allow.
-        """
+    def refuse_excess(self, write: Write) -> None:
+        """Raise UsageError if with `write` the unit would have more writes or bytes than its limits allow."""
         size = write.content.bytes_written if write.content else 0
         if len(self.writes) >= self._limits.writes_per_unit:
             raise UsageError(
@@ -54,10 +50,23 @@ class WriteBuffer:
                 f"A unit of work may write {self._limits.bytes_per_unit:,} bytes at most.",
                 hint="Nothing was written. Split it into several units, or open the ledger with other limits.",
             )
+
+    def add(self, write: Write) -> None:
+        """Append `write`.
+
+        Raises:
+            UsageError: the unit would have more writes or bytes than its limits allow.
+        """
+        self.refuse_excess(write)
         if write.key is not None:
             self._newest[write.store, write.key] = len(self.writes)
         self.writes.append(write)
-        self._bytes += size
+        self._bytes += write.content.bytes_written if write.content else 0
+
+    def add_applied(self, write: Write) -> None:
+        """Append `write`, which the open transaction holds already; nothing waits before it."""
+        self.add(write)
+        self.applied = len(self.writes)
 
     def newest(self, store: str, key: str) -> Write | None:
         """Return the newest write of a record that still waits to be applied, or None."""

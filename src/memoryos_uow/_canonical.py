@@ -21,7 +21,7 @@ MAX_SAFE_INTEGER: Final = 2**53 - 1
 _ALLOWED: Final = "strings, integers within 2**53 - 1, null, and lists and objects of these"
 
 _encode: Final = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=True
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
 ).encode
 
 
@@ -30,10 +30,13 @@ def canonical(value: object) -> bytes:
 
     Raises:
         UsageError: `value` holds a float, a boolean, an integer beyond 2**53 - 1, a lone surrogate, U+0000, a key that
-            is not ASCII, or a type that JSON lacks.
+            is not ASCII, a type that JSON lacks, or itself.
     """
-    _refuse(value)
-    return _encode(value).encode()
+    try:
+        _refuse(value)
+        return _encode(value).encode()
+    except RecursionError:
+        raise UsageError("A canonical value is nested too deeply, or holds itself.") from None
 
 
 def _refuse(value: object) -> None:

@@ -15,16 +15,16 @@ Whatever is raised before the decision undoes everything, leaves a row that says
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _ambient, _bands
 from memoryos_uow._describe import committed_record, describe, ending_record, timing
 from memoryos_uow._leftovers import Leftovers, report_lost
 from memoryos_uow._names import Isolation
-from memoryos_uow._protocol import Effect, Event, State
+from memoryos_uow._protocol import FINAL, Effect, Event, State
 from memoryos_uow.abc import ASK_THE_STORE, MISSING, Capability
-from memoryos_uow.errors import ConflictError, LedgerBusy, StoreError, UnitOfWorkError
+from memoryos_uow.errors import ConflictError, LedgerBusy, StoreError, UnitOfWorkError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from memoryos_uow._registry import StoreRegistry
     from memoryos_uow._rows import LedgerRows
     from memoryos_uow._unit_state import UnitState
-    from memoryos_uow.abc import Store, Write
+    from memoryos_uow.abc import Reader, Store, Write
     from memoryos_uow.engines._transaction import SQLiteTransaction
     from memoryos_uow.engines.sqlite import SQLiteEngine
 
@@ -71,6 +71,7 @@ class Coordinator:
         """
         unit.commit_started_ns = _ambient.monotonic_ns()
         try:
+            self._refuse_unsafe_reads(unit)
             self._carry_out(unit, self._how_to_commit(unit))
         except BaseException as error:
             self.fail(unit, error)
@@ -82,12 +83,21 @@ class Coordinator:
 
     def fail(self, unit: UnitState, error: BaseException) -> None:
         """End `unit` because of `error`, unless its decision stands already."""
+        if unit.state in FINAL:
+            return
         unit.error = error
-        if isinstance(error, UnitOfWorkError):
-            error.uow_id = error.uow_id or unit.facts.uow_id
-            unit.failed_store = unit.failed_store or error.store
-        if unit.state in (State.ACTIVE, State.PREPARING):
-            self._carry_out(unit, Event.FAILED)
+        if isinstance(error, UnitOfWorkError) and error.uow_id in (None, unit.facts.uow_id):
+            error.uow_id = unit.facts.uow_id
+            unit.failed_store = error.store
+        self._carry_out(unit, Event.FAILED)
+
+    def _refuse_unsafe_reads(self, unit: UnitState) -> None:
+        """Raise ConflictError if a serializable unit that takes no lock has read what has changed since."""
+        if unit.isolation is Isolation.SERIALIZABLE and unit.tx is None and not unit.buffer.writes and unit.reads:
+            # Each record is looked at after the last one was read, so at that moment all of them were as read.
+            with self._engine.reader() as reader:
+                for store, key in list(unit.reads):
+                    self._refuse_if_changed(unit, reader, store, key)
 
     def _how_to_commit(self, unit: UnitState) -> Event:
         if not unit.buffer.writes:
@@ -111,8 +121,7 @@ class Coordinator:
         return Event.PREPARED
 
     def _decide(self, unit: UnitState) -> Event:
-        tx = self.open_transaction(unit)
-        self.flush(unit)
+        tx = self.flush(unit, last=True)
         described = describe(unit, self._origin)
         self._rows.insert_committed(tx, committed_record(unit, described.receipt), described, unit.place)
         try:
@@ -135,7 +144,6 @@ class Coordinator:
         if unit.tx.open:
             unit.tx.rollback()
         unit.tx = None
-        self._registry.distrust()
         if unit.carried is not None:
             self._leftovers.put_back(unit.carried)
 
@@ -144,6 +152,9 @@ class Coordinator:
         if unit.state is State.ROLLED_BACK and not unit.buffer.writes:
             return
         record = ending_record(unit)
+        if self._engine.held_by_this_thread:  # by another unit, whose transaction must not end for this
+            self._leftovers.add_ending(record)
+            return
         try:
             self._write_apart(lambda tx: self._rows.insert_unit(tx, record))
         except LedgerBusy:
@@ -166,32 +177,59 @@ class Coordinator:
     def open_transaction(self, unit: UnitState) -> SQLiteTransaction:
         """Return the unit's transaction, begun if need be: from here to the unit's end the ledger is locked."""
         if unit.tx is None:
-            unit.tx = tx = self._engine.begin()
-            unit.retry_count += tx.busy_waits
+            unit.tx = tx = self._begin(unit)
             unit.carried = self._leftovers.write(tx)
             self._registry.refresh(tx)
             unit.position = self._rows.next_position(tx, unit.facts.space_id)
             if unit.isolation is Isolation.SERIALIZABLE:
                 for store, key in list(unit.reads):
                     self._refuse_if_changed(unit, tx, store, key)
+        if not unit.tx.open:
+            raise StoreError(
+                "A statement of this unit failed in a way that made SQLite undo the whole unit.",
+                hint="Nothing of the unit was written. End the block, and run it again without that statement.",
+            )
         return unit.tx
 
-    def flush(self, unit: UnitState) -> None:
-        """Apply every waiting write inside the unit's transaction, with savepoints where the caller set them."""
+    def _begin(self, unit: UnitState) -> SQLiteTransaction:
+        try:
+            tx = self._engine.begin()
+        except LedgerBusy as busy:
+            unit.retry_count += busy.busy_waits
+            raise
+        unit.retry_count += tx.busy_waits
+        return tx
+
+    def flush(self, unit: UnitState, *, last: bool = False) -> SQLiteTransaction:
+        """Apply every waiting write inside the unit's transaction, with savepoints where the caller set them.
+
+        Unless it is the `last` time, the caller may catch what goes wrong and go on: so a store's run of writes is
+        applied wholly or not at all.
+        """
         tx = self.open_transaction(unit)
         for mark in unit.marks:
             if not mark.in_transaction:
-                self._apply(unit, tx, mark.writes)
+                self._apply(unit, tx, mark.writes, last=last)
                 tx.savepoint(mark.name)
                 mark.in_transaction = True
-        self._apply(unit, tx, len(unit.buffer.writes))
+        self._apply(unit, tx, len(unit.buffer.writes), last=last)
+        return tx
 
-    def _apply(self, unit: UnitState, tx: SQLiteTransaction, up_to: int) -> None:
+    def _apply(self, unit: UnitState, tx: SQLiteTransaction, up_to: int, *, last: bool) -> None:
         for name, writes in unit.buffer.waiting(up_to):
-            with blaming(unit, name):
+            with blaming(unit, name), nullcontext() if last else self._step(tx):
                 self._registry.make_ready(tx, name)
                 self._apply_run(unit, tx, self._registry[name], writes)
             unit.buffer.applied += len(writes)
+
+    @contextmanager
+    def _step(self, tx: SQLiteTransaction) -> Iterator[None]:
+        try:
+            with tx.step():
+                yield
+        except BaseException:
+            self._registry.distrust()
+            raise
 
     def _apply_run(self, unit: UnitState, tx: SQLiteTransaction, store: Store, writes: list[Write]) -> None:
         for write in writes:
@@ -199,12 +237,14 @@ class Coordinator:
                 self._refuse_if_changed(unit, tx, store.name, write.key)
         store.apply(tx, unit.facts, unit.place.commit_seq, writes)
 
-    def _refuse_if_changed(self, unit: UnitState, tx: SQLiteTransaction, store: str, key: str) -> None:
+    def _refuse_if_changed(self, unit: UnitState, reader: Reader, store: str, key: str) -> None:
         """Compare a record with what the unit read of it; done once under the lock, it stays true."""
         if (store, key) not in unit.reads:
             return
         seen = unit.reads.pop((store, key))
-        if self._registry[store].version(tx, unit.facts.space_id, key) != seen:
+        with blaming(unit, store):
+            unchanged = self._registry[store].version(reader, unit.facts.space_id, key) == seen
+        if not unchanged:
             shown = _bands.shown_key(key, unit.facts.band)
             raise ConflictError(
                 f"Record {shown} in store {store!r} was changed by another unit after this one had read it.",
@@ -224,11 +264,9 @@ class Coordinator:
             if value is not ASK_THE_STORE:
                 return value
             self.flush(unit)
-        if unit.tx is not None:
-            found = store.read(unit.tx, unit.facts.space_id, key)
-        else:
-            with self._engine.reader() as reader:
-                found = store.read(reader, unit.facts.space_id, key)
+        with self._reader(unit, store) as reader:
+            found = store.read(reader, unit.facts.space_id, key)
+        if unit.tx is None:
             unit.remember_read(store.name, key, found.version if found else None)
         return found.value if found else default
 
@@ -236,15 +274,25 @@ class Coordinator:
         """Return the best hits as the unit sees them: own writes that wait are applied first."""
         if unit.buffer.has_waiting(store.name):
             self.flush(unit)
-        if unit.tx is not None:
-            return store.search(unit.tx, unit.facts.space_id, query, k, options)
-        with self._engine.reader() as reader:
+        with self._reader(unit, store) as reader:
             return store.search(reader, unit.facts.space_id, query, k, options)
+
+    @contextmanager
+    def _reader(self, unit: UnitState, store: Store) -> Iterator[Reader]:
+        """Lend what `store` is to be read through: the unit's open transaction, or else the newest committed state."""
+        with blaming(unit, store.name):
+            if unit.tx is not None:
+                yield self.open_transaction(unit)
+            else:
+                with self._engine.reader() as reader:
+                    yield reader
 
     # Savepoints
 
     def return_to(self, unit: UnitState, mark: Mark) -> None:
-        """Undo what came after `mark`, in the open transaction and in the buffer, and forget the savepoint."""
+        """Undo what came after `mark`, in the open transaction and in the buffer, and forget it with all later ones."""
+        if mark not in unit.marks:
+            return  # undone with an earlier one, which was left first
         del unit.marks[unit.marks.index(mark) :]
         if mark.in_transaction and unit.tx is not None:
             unit.tx.rollback_to(mark.name)
@@ -252,33 +300,39 @@ class Coordinator:
         unit.buffer.cut(mark)
 
     def keep(self, unit: UnitState, mark: Mark) -> None:
-        """Forget the savepoint; what came after it stays."""
-        unit.marks.remove(mark)
+        """Forget the savepoint; what came after it stays.
+
+        Raises:
+            UsageError: it is not the newest one.
+        """
+        if not unit.marks or unit.marks[-1] is not mark:
+            raise UsageError(
+                "Savepoints of a unit of work end in the opposite order of their beginning.",
+                hint="Nothing was written. Nest their with-blocks.",
+            )
+        unit.marks.pop()
         if mark.in_transaction and unit.tx is not None:
             unit.tx.release(mark.name)
 
     # Rows that come later
 
     def settle(self) -> None:
-        """Write what earlier units left to be written, if the lock is free soon; otherwise a later call does."""
-        if not self._leftovers or self._engine.read_only:
+        """Write what earlier units left to be written, if that can be done soon; otherwise a later call does."""
+        if not self._leftovers or self._engine.held_by_this_thread:
             return
         carried: list[Carried] = []
         try:
             self._write_apart(lambda tx: carried.append(self._leftovers.write(tx)))
-        except LedgerBusy:
-            return
-        except BaseException:
+        except BaseException as error:
             for rows in carried:
                 self._leftovers.put_back(rows)
-            raise
+            if not isinstance(error, UnitOfWorkError):
+                raise
 
     def close(self) -> None:
         """Write what is left to be written, or report it as lost."""
-        try:
-            self.settle()
-        finally:
-            self._leftovers.give_up()
+        self.settle()
+        self._leftovers.give_up()
 
 
 @contextmanager
@@ -287,7 +341,8 @@ def blaming(unit: UnitState, store: str) -> Iterator[None]:
     try:
         yield
     except UnitOfWorkError as error:
-        error.store = error.store or store
+        if not isinstance(error, LedgerBusy):  # that is nobody's fault in here
+            error.store = error.store or store
         raise
     except Exception as error:
         raise StoreError(

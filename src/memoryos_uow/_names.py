@@ -21,7 +21,10 @@ MAX_KEY_BYTES: Final = 1024
 """Longest record key, in UTF-8 bytes."""
 
 _STORE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
-_RESERVED_STORES: Final = frozenset({"sql", "outbox"})
+SQL_STORE: Final = "sql"
+"""Under which name ``uow.sql`` is recorded; no store of a user's may have it."""
+
+_RESERVED_STORES: Final = frozenset({SQL_STORE, "outbox"})
 
 
 class Band(StrEnum):
@@ -72,6 +75,11 @@ class Durability(StrEnum):
 W = TypeVar("W", bound=StrEnum)
 
 
+def plain(text: str) -> str:
+    """Return the characters of `text` as a `str` proper: a subclass, an enum say, may print as something else."""
+    return str.__str__(text)
+
+
 def text_problem(text: str) -> str | None:
     """Say why `text` cannot stand in a receipt, or None: no U+0000, no lone surrogates (RFC 8785, section 3.2.2.2)."""
     if "\0" in text:
@@ -92,17 +100,18 @@ def check_identifier(value: object, what: str, *, max_bytes: int = MAX_NAME_BYTE
     if not isinstance(value, str):
         msg = f"The {what} must be a string, not {type(value).__name__}."
         raise UsageError(msg, hint="Nothing was written. Convert it with str() where that is meant.")
-    if not value:
+    text = plain(value)
+    if not text:
         msg = f"The {what} is empty."
         raise UsageError(msg, hint="Nothing was written. Give it at least one character.")
-    problem = text_problem(value)
+    problem = text_problem(text)
     if problem:
         msg = f"The {what} {problem}."
         raise UsageError(msg, hint="Nothing was written. Remove that character.")
-    if len(value) > max_bytes // 4 and len(value.encode()) > max_bytes:
-        msg = f"The {what} is {len(value.encode()):,} bytes long in UTF-8; the limit is {max_bytes:,}."
+    if len(text) > max_bytes // 4 and len(text.encode()) > max_bytes:
+        msg = f"The {what} is {len(text.encode()):,} bytes long in UTF-8; the limit is {max_bytes:,}."
         raise UsageError(msg, hint="Nothing was written. Use a shorter one, for example a hash of it.")
-    return str(value)
+    return text
 
 
 def check_band(value: object) -> Band:
@@ -120,10 +129,13 @@ def check_choice(value: object, words: type[W], what: str) -> W:
     Raises:
         UsageError: there is none.
     """
-    for word in words:
-        if value == word:
-            return word
-    shown = f"{value!r:.40}" if isinstance(value, str) else f"a {type(value).__name__}"
+    if isinstance(value, str):
+        for word in words:
+            if plain(value) == word:
+                return word
+        shown = f"{plain(value)!r:.40}"
+    else:
+        shown = f"a {type(value).__name__}"
     known = ", ".join(repr(word.value) for word in words)
     raise UsageError(f"The {what} is one of {known}, not {shown}.", hint="Nothing was written.")
 
@@ -134,12 +146,13 @@ def check_store_name(value: object) -> str:
     Raises:
         UsageError: not an ASCII identifier of at most 63 characters, or a name this library keeps for itself.
     """
-    if not isinstance(value, str) or not _STORE_NAME.fullmatch(value):
-        shown = f"{value!r:.80}" if isinstance(value, str) else f"a {type(value).__name__}"
+    if not isinstance(value, str) or not _STORE_NAME.fullmatch(plain(value)):
+        shown = f"{plain(value)!r:.80}" if isinstance(value, str) else f"a {type(value).__name__}"
         msg = f"A store cannot be called {shown}."
         hint = "Use an ASCII letter or underscore, then letters, digits and underscores, 63 characters at most."
         raise UsageError(msg, hint=hint)
-    if value.lower().startswith("uow_") or value.lower() in _RESERVED_STORES:
-        msg = f"The name {value!r} is kept for the library itself."
+    name = plain(value)
+    if name.lower().startswith("uow_") or name.lower() in _RESERVED_STORES:
+        msg = f"The name {name!r} is kept for the library itself."
         raise UsageError(msg, hint="Choose a store name other than 'sql' and 'outbox' that does not begin with 'uow_'.")
-    return value
+    return name

@@ -93,7 +93,6 @@ class OpenLedger:
         if self.closed or self._pid != _ambient.process_id():
             return
         self.coordinator.close()
-        self.sql.close()
         self.engine.close()
         self.closed = True
         self._registry.close()

@@ -116,9 +116,15 @@ def check(state: State, event: Event, after: State, effects: tuple[Effect, ...])
         assert event in (Event.COMMIT_ASKED, Event.PREPARED), "promise 2"  # noqa: S101
     if Effect.ANNOUNCE in effects:
         assert event is Event.DECIDED, "promise 3"  # noqa: S101
+    if event is Event.DECIDED:
+        assert Effect.UNDO not in effects, "promise 4"  # noqa: S101
+    assert (after is State.ROLLED_BACK) == (event is Event.ROLLBACK_ASKED), "promise 4"  # noqa: S101
+    assert (after is State.FAILED) == (event is Event.FAILED), "promise 4"  # noqa: S101
     if after in (State.FAILED, State.ROLLED_BACK):
-        assert effects[0] is Effect.UNDO, "promise 4"  # noqa: S101
+        assert effects[:1] == (Effect.UNDO,), "promise 4"  # noqa: S101
     assert (after is State.IN_DOUBT) == (event is Event.ANSWER_LOST), "promise 6"  # noqa: S101
+    if after is State.IN_DOUBT:
+        assert Effect.RECORD not in effects, "promise 6"  # noqa: S101
 
 
 def transitions() -> dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]]:

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _ambient, _schema
-from memoryos_uow._names import check_store_name
+from memoryos_uow._names import SQL_STORE, check_store_name
 from memoryos_uow.abc import Store
 from memoryos_uow.errors import StoreError, UsageError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from memoryos_uow.abc import Home, Reader, Transaction
+    from memoryos_uow.engines._transaction import SQLiteTransaction
 
 _TABLES: Final = ("uow_stores", "uow_documents", "uow_vectors", "uow_blobs")
 
@@ -31,7 +32,8 @@ class StoreRegistry:
         self._make_unknown = make_unknown
         self._stores: dict[str, Store] = {}
         self._ready: set[str] = set()
-        self._fresh: set[str] = set()  # made ready by a transaction that may still be rolled back
+        self._fresh: set[str] = set()  # made ready by the newest transaction, which may still be rolled back
+        self._newest: SQLiteTransaction | None = None
         self._schema_version: int | None = None
 
     # Names
@@ -59,7 +61,7 @@ class StoreRegistry:
         self._ready.add(store.name)
 
     def __iter__(self) -> Iterator[Store]:
-        return iter(self._stores.values())
+        return iter(list(self._stores.values()))  # a copy: another thread may be adding one
 
     def __getitem__(self, name: str) -> Store:
         return self._stores[name]
@@ -72,7 +74,7 @@ class StoreRegistry:
         Raises:
             UsageError: there is no such store.
         """
-        if isinstance(name, str) and name in self._stores:
+        if isinstance(name, str) and name in self._stores and name != SQL_STORE:
             return self._stores[name]
         checked = check_store_name(name)
         if self._make_unknown is None:
@@ -83,7 +85,7 @@ class StoreRegistry:
         return self._stores.setdefault(checked, store)
 
     def _suggestion(self, name: str) -> str:
-        known = sorted(store for store in self._stores if store != "sql")
+        known = sorted(store for store in self._stores if store != SQL_STORE)
         import difflib  # noqa: PLC0415 - wanted on this path only
 
         close = difflib.get_close_matches(name, known, n=1)
@@ -96,7 +98,7 @@ class StoreRegistry:
     def attach_all(self, reader: Reader) -> bool:
         """Attach every store; return whether some of them, or the tables they share, must be set up."""
         recorded = self._recorded(reader)
-        self._ready = {name for name in self._stores if name == "sql"}
+        self._ready = {name for name in self._stores if name == SQL_STORE}
         for store in self:
             if store.name not in self._ready:
                 self._attach(store, reader, recorded)
@@ -120,8 +122,11 @@ class StoreRegistry:
             if store.name not in self._ready:
                 self._set_up(tx, store, recorded)
 
-    def refresh(self, tx: Transaction) -> None:
+    def refresh(self, tx: SQLiteTransaction) -> None:
         """Attach and set up again if the schema is not the one this process knows. Called first in each transaction."""
+        if self._newest is not None and not self._newest.decided:
+            self.distrust()
+        self._newest = tx
         version = tx.rows("PRAGMA schema_version")[0][0]
         if version != self._schema_version:
             if self.attach_all(tx):
@@ -146,7 +151,7 @@ class StoreRegistry:
         self._fresh.add(store.name)
 
     def distrust(self) -> None:
-        """Forget what was set up since the transaction began: it was rolled back, wholly or to a savepoint."""
+        """Forget what was set up since the newest transaction began: it was rolled back, wholly or to a savepoint."""
         self._ready -= self._fresh
         self._fresh.clear()
         self._schema_version = None

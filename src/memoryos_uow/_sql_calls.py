@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from memoryos_uow import _ambient
 from memoryos_uow._coordinator import blaming
-from memoryos_uow._names import text_problem
+from memoryos_uow._names import SQL_STORE, plain, text_problem
 from memoryos_uow.abc import Write
-from memoryos_uow.engines._sql_guard import UnknownNameError
 from memoryos_uow.errors import UsageError
-from memoryos_uow.stores._sql import SQL_STORE, check_parameters, statement_content
+from memoryos_uow.stores._sql import check_parameters, statement_content
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,41 +39,34 @@ class SqlCalls:
             values = check_parameters(parameters)
             statement = self._understand(unit, text, values)
             if statement.operation is None:
-                return self._run_now(unit, text, values)
+                return self._run_now(unit, text, values) if statement.returns_rows else []
             content = statement_content(text, values)
             write = Write(SQL_STORE, statement.operation, None, (text, values), content, _ambient.now_text())
             if statement.returns_rows or statement.changes_schema:
-                rows = self._run_now(unit, text, values)
-                unit.buffer.add(write)
-                unit.buffer.applied += 1
                 unit.changed_schema |= statement.changes_schema
-                return rows
+                return self._write_now(unit, write)
             unit.buffer.add(write)
             return []
 
     def _understand(self, unit: UnitState, sql: str, parameters: tuple[object, ...] | dict[str, object]) -> Statement:
-        try:
+        if not unit.changed_schema:
             return self._guard.classify(sql, parameters)
-        except UnknownNameError as unknown:
-            if not unit.changed_schema:
-                raise UsageError(f"SQLite refused the statement: {unknown}.", hint="Nothing was written.") from None
-        # The name may be of the unit's own making, which only its own connection can see.
-        self._coordinator.flush(unit)
-        tx = self._coordinator.open_transaction(unit)
-        try:
-            return self._guard.classify(sql, parameters, inside=tx.connection)
-        except UnknownNameError as unknown:
-            raise UsageError(f"SQLite refused the statement: {unknown}.", hint="Nothing was written.") from None
+        # Tables and triggers of the unit's own making: only its own connection sees them.
+        return self._guard.classify(sql, parameters, inside=self._coordinator.flush(unit).connection)
 
     def _run_now(
         self, unit: UnitState, sql: str, parameters: tuple[object, ...] | dict[str, object]
     ) -> list[tuple[Any, ...]]:
-        self._coordinator.flush(unit)
-        return self._coordinator.open_transaction(unit).rows(sql, parameters)
+        return self._coordinator.flush(unit).rows(sql, parameters)
 
-    def close(self) -> None:
-        """Let go of the guard's connection."""
-        self._guard.close()
+    def _write_now(self, unit: UnitState, write: Write) -> list[tuple[Any, ...]]:
+        """Run a statement that writes and cannot wait; one that fails half-way leaves nothing."""
+        unit.buffer.refuse_excess(write)  # once it has run it is too late
+        tx = self._coordinator.flush(unit)
+        with tx.step():
+            rows = tx.rows(*write.payload)
+            unit.buffer.add_applied(write)
+        return rows
 
 
 def _check_text(sql: object, characters_max: int) -> str:
@@ -84,7 +76,7 @@ def _check_text(sql: object, characters_max: int) -> str:
     elif len(sql) > characters_max:
         problem = f"has {len(sql):,} characters; the limit is {characters_max:,}"
     else:
-        problem = text_problem(sql)
+        problem = text_problem(plain(sql))
     if problem:
         raise UsageError(f"The SQL text {problem}.", hint="Nothing was written.")
-    return str(sql)
+    return plain(sql)

@@ -110,6 +110,8 @@ class LedgerBusy(LedgerError):  # noqa: N818
 
     summary = "The ledger was busy for longer than the time allowed."
     retryable = True
+    busy_waits: int = 0
+    """How often the lock was asked for in vain."""
 
 
 class LedgerCorrupt(LedgerError):  # noqa: N818

@@ -34,11 +34,20 @@ if TYPE_CHECKING:
 class Ledger:
     """One ledger file with its stores. Threads may share it; a forked child opens its own.
 
-    Use `Ledger.open`, also as a context manager::
+    Use `Ledger.open`, also as a context manager:
 
-        with Ledger.open("memory.db", stores=[DocumentStore("notes")]) as ledger:
-            with ledger.unit(space_id="shared:household", band="GREEN") as uow:
-                uow["notes"].create("n1", {"text": "milk is out"})
+    ```python
+    from memoryos_uow import Ledger
+    from memoryos_uow.stores import DocumentStore
+
+    with Ledger.open("memory.db", stores=[DocumentStore("notes")]) as ledger:
+        with ledger.unit(space_id="shared:household", band="GREEN") as uow:
+            uow["notes"].create("n1", {"text": "milk is out"})
+        print(ledger.get(uow.uow_id).status, ledger["notes"].get("n1", space_id="shared:household"))
+    ```
+    ```output
+    committed {'text': 'milk is out'}
+    ```
     """
 
     def __init__(self, opened: OpenLedger) -> None:

@@ -56,11 +56,18 @@ _STATUS = {
 class UnitOfWork:
     """One atomic, receipted write across several stores.
 
-    ::
+    ```python
+    from memoryos_uow import UnitOfWork
 
-        with UnitOfWork(space_id="shared:household", band="GREEN") as uow:
-            uow["notes"].create("n1", {"text": "milk is out"})
-        print(uow.receipt.hash)
+    with UnitOfWork(space_id="shared:household", band="GREEN") as uow:
+        uow["notes"].create("n1", {"text": "milk is out"})
+        print(uow["notes"].get("n1"), uow.status)
+    print(uow.status, len(uow.receipt.hash))
+    ```
+    ```output
+    {'text': 'milk is out'} pending
+    committed 64
+    ```
 
     Leaving the block commits; an exception leaving it undoes everything. Writes are buffered and checked when called,
     so the ledger is locked only while the unit commits. When the block has been left without an exception, the unit is

@@ -16,6 +16,6 @@ from __future__ import annotations
 
 from memoryos_uow._migrations.down import migrate_down
 from memoryos_uow._migrations.state import Kind, SchemaState, inspect
-from memoryos_uow._migrations.up import migrate_up
+from memoryos_uow._migrations.up import migrate_up, refuse_unfit
 
-__all__ = ["Kind", "SchemaState", "inspect", "migrate_down", "migrate_up"]
+__all__ = ["Kind", "SchemaState", "inspect", "migrate_down", "migrate_up", "refuse_unfit"]

@@ -44,11 +44,12 @@ def write_backup(path: Path, backup: Path) -> Iterator[None]:
 
 
 def _copy(path: Path, backup: Path) -> None:
-    # A second connection: VACUUM does not run inside the transaction that holds the lock.
-    with closing(_reading(path)) as source:
+    # A second connection: VACUUM does not run inside the transaction that holds the lock. Not a read-only one: from
+    # such a one SQLite 3.40 cannot copy generated columns ("has 24 columns but 25 values were supplied").
+    with closing(_connect(path, "rw")) as source:
         source.execute("VACUUM INTO ?", (str(backup),))
-    with closing(_reading(backup)) as copy:
-        # Checks may call functions that only the application has.
+    with closing(_connect(backup, "ro")) as copy:
+        # Rows that break a CHECK do so in the ledger too: they make no copy unsound.
         copy.execute("PRAGMA ignore_check_constraints = ON")
         verdict = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
@@ -58,8 +59,8 @@ def _copy(path: Path, backup: Path) -> None:
         )
 
 
-def _reading(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode={mode}", uri=True, isolation_level=None)
 
 
 def _sync(path: Path) -> None:

@@ -44,17 +44,14 @@ class Rebuild:
 
     def run(self) -> None:
         """Carry it out, and compare."""
-        working, orphans = self._working(), self._orphans()
+        working, orphans = self._working("before"), self._orphans()
         self._drop_bookkeeping()
         self._drop_empty_stores()
-        for kind, name, _ in self._dependents:
-            if kind == "trigger":  # it would fire, or be renamed with its table
-                self._conn.execute(f"DROP TRIGGER {quoted(name)}")
         for table, sql in self._plain.items():
-            self._replace(table, sql)
+            self._replace(table, sql)  # its indexes and triggers go with the old one
         for _, _, sql in self._dependents:
             self._conn.execute(sql)
-        self._refuse_damage(sorted(working - self._working()), self._orphans() - orphans)
+        self._refuse_damage(sorted(working - self._working("after")), self._orphans() - orphans)
 
     # What is there
 
@@ -114,11 +111,9 @@ class Rebuild:
                 self._conn.execute(f"DROP TABLE {name}")
 
     def _is_needed(self, name: str) -> bool:
-        mentioned, filled = (
-            self._conn.execute(_MENTIONED, (name,)).fetchone()[0],
-            self._conn.execute(f"SELECT EXISTS (SELECT 1 FROM {name})").fetchone()[0],  # noqa: S608 - our own
-        )
-        return bool(mentioned or filled)
+        filled = f"SELECT EXISTS (SELECT 1 FROM {name})"  # noqa: S608 - our own
+        answers = (self._conn.execute(filled), self._conn.execute(_MENTIONED, (name,)))
+        return any(answer.fetchone()[0] for answer in answers)
 
     def _replace(self, table: str, sql: str) -> None:
         counter = self._counter(table)
@@ -143,7 +138,7 @@ class Rebuild:
 
     # What must hold as before
 
-    def _working(self) -> set[str]:
+    def _working(self, when: str) -> set[str]:
         """Return which views can be read, and which tables and views with triggers on them can be changed."""
         objects = "SELECT type, name, tbl_name FROM sqlite_schema WHERE type IN ('trigger', 'view')"
         probes = {}
@@ -154,7 +149,7 @@ class Rebuild:
                 probes[f"reading the view {name}"] = f"SELECT * FROM {quoted(name)}"  # noqa: S608 - quoted
             else:
                 probes |= self._changes(on)
-        return {what for what, probe in probes.items() if self._compiles(probe)}
+        return {what for what, probe in probes.items() if self._compiles(f"EXPLAIN {probe} /* {when} */")}
 
     def _changes(self, table: str) -> dict[str, str]:
         columns = [quoted(name) for name, facts in columns_of(self._conn, table).items() if not facts.hidden]
@@ -167,8 +162,9 @@ class Rebuild:
         }
 
     def _compiles(self, statement: str) -> bool:
+        # The text must be a new one each time: an EXPLAIN from the statement cache does not notice a new schema.
         try:
-            self._conn.execute(f"EXPLAIN {statement}").close()
+            self._conn.execute(statement).close()
         except sqlite3.Error:
             return False
         return True

@@ -48,7 +48,8 @@ class SchemaState:
     version: str | None
     """The contract that the file keeps, ``1.0.0`` or ``1.1.0``; the unknown version of one that is too new."""
     missing: tuple[str, ...] = ()
-    """What a current ledger has and this file lacks: ``unit_of_work.band``, ``index idx_uow_band``, ..."""
+    """What a current ledger has and this file lacks: ``unit_of_work.band``, ``index idx_uow_band``, ...; of a foreign
+    file, what its table would need to be a ledger's."""
     has_base_tables: bool = False
     """Both tables have the columns of 1.0.0: basic mode (the specification's fallback) can work with them."""
 
@@ -128,7 +129,7 @@ def _judge(found: set[Pair], missing: AbstractSet[Pair], recorded: Mapping[str, 
     lacking = {(table, column) for table in tables for column in base_columns(table)} - found
     lacking |= {("table", table) for table in tables} - found
     if lacking:
-        return SchemaState(Kind.FOREIGN, None, _described(missing | lacking))
+        return SchemaState(Kind.FOREIGN, None, _described(lacking))
     if missing >= _added() and not recorded:
         kind = Kind.BASIC
     elif _was_given_up(missing, recorded):

@@ -77,7 +77,7 @@ def translated(conn: sqlite3.Connection) -> Iterator[None]:
     """Turn what ``sqlite3`` raises inside the block into an error of ours, the original chained."""
     try:
         yield
-    except (sqlite3.Error, UnicodeDecodeError) as error:
+    except (sqlite3.Error, UnicodeError) as error:
         raise _translate(error, file_of(conn)) from error
 
 

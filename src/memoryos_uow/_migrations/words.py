@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Sequence
 
 _LISTED_MAX: Final = 3
@@ -13,8 +13,11 @@ _LISTED_MAX: Final = 3
 
 def file_of(conn: sqlite3.Connection) -> str:
     """Return the path of the connection's main file."""
-    path: str = conn.execute("PRAGMA database_list").fetchone()[2]
-    return path or "the database in memory"
+    try:
+        path: str = conn.execute("PRAGMA database_list").fetchone()[2]
+    except sqlite3.Error:  # asked for an error's text: a second error would only hide the first
+        path = ""
+    return path or "the database"
 
 
 def listed(phrases: Sequence[str]) -> str:

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 
 def refuse_bad_place(path: Path) -> None:
     """Raise LedgerError, with a sentence that helps, where no ledger can be at `path`."""
+    try:
+        _look_around(path)
+    except OSError as error:
+        raise LedgerError(
+            f"{path} cannot be looked at: {error.strerror}.",
+            hint="Correct the path, or check the permissions of the directories on it.",
+        ) from error
+
+
+def _look_around(path: Path) -> None:
     if path.is_dir():
         raise LedgerError(f"{path} is a directory.", hint="Give the path of a file, for example memory.db in it.")
     if not path.parent.is_dir():
@@ -31,9 +41,15 @@ def is_writable(path: Path) -> bool:
 
 
 def is_settled(path: Path) -> bool:
-    """Say whether the file holds everything by itself, with no log beside it that readers would need.
+    """Say whether the file holds everything by itself: no log beside it that readers need, no journal to roll back.
 
     Only then may a file in a directory that cannot be written be read without creating SQLite's shared memory file.
     """
-    log = path.with_name(path.name + "-wal")
-    return not log.exists() or log.stat().st_size == 0
+    return not any(_size(path.with_name(path.name + ending)) for ending in ("-wal", "-journal"))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

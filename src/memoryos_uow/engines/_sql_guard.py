@@ -2,13 +2,15 @@
 
 Promise: the answer comes from SQLite itself (its authorizer and EXPLAIN, https://sqlite.org/c3ref/set_authorizer.html),
 not from reading the text; nothing is executed. Statements that would break a unit's atomicity (transactions,
-savepoints, ATTACH, PRAGMA, temporary objects) or write tables of the library's own are refused.
+savepoints, ATTACH, PRAGMA, VACUUM, temporary objects) or write tables of the library's own are refused. The one exception
+is the body of a trigger, which SQLite looks at only when it fires: there the text may not name these tables at all.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from memoryos_uow._names import Operation
 from memoryos_uow.engines._sqlite_errors import FOREIGN, translate
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 _KNOWN_MAX: Final = 512
 _NO_HARM: Final = "Nothing was written."
+_OURS: Final = "Tables whose names begin with uow_, and unit_of_work, are the library's own."
+_OURS_NAMED: Final = re.compile(r"(?<![\w$])(?:uow_|unit_of_work(?![\w$]))", re.IGNORECASE)
+_TEMPORARY: Final = "Temporary objects would outlive the unit."
 
 _ENDS_ATOMICITY: Final = {
     sqlite3.SQLITE_TRANSACTION: "BEGIN, COMMIT and ROLLBACK belong to the unit itself.",
@@ -28,10 +33,10 @@ _ENDS_ATOMICITY: Final = {
     sqlite3.SQLITE_ATTACH: "Other files cannot be attached inside a unit; register a store for them.",
     sqlite3.SQLITE_DETACH: "Files cannot be detached inside a unit.",
     sqlite3.SQLITE_PRAGMA: "Settings cannot be changed inside a unit.",
-    sqlite3.SQLITE_CREATE_TEMP_TABLE: "Temporary objects would outlive the unit.",
-    sqlite3.SQLITE_CREATE_TEMP_INDEX: "Temporary objects would outlive the unit.",
-    sqlite3.SQLITE_CREATE_TEMP_TRIGGER: "Temporary objects would outlive the unit.",
-    sqlite3.SQLITE_CREATE_TEMP_VIEW: "Temporary objects would outlive the unit.",
+    sqlite3.SQLITE_CREATE_TEMP_TABLE: _TEMPORARY,
+    sqlite3.SQLITE_CREATE_TEMP_INDEX: _TEMPORARY,
+    sqlite3.SQLITE_CREATE_TEMP_TRIGGER: _TEMPORARY,
+    sqlite3.SQLITE_CREATE_TEMP_VIEW: _TEMPORARY,
 }
 _CREATES: Final = frozenset(
     {
@@ -52,11 +57,23 @@ _DROPS: Final = frozenset(
     }
 )
 _ALTERS: Final = frozenset({sqlite3.SQLITE_ALTER_TABLE, sqlite3.SQLITE_REINDEX, sqlite3.SQLITE_ANALYZE})
+_ON_A_TABLE: Final = frozenset(  # the authorizer is told the object's name and, second, its table's
+    {
+        sqlite3.SQLITE_CREATE_INDEX,
+        sqlite3.SQLITE_CREATE_TRIGGER,
+        sqlite3.SQLITE_DROP_INDEX,
+        sqlite3.SQLITE_DROP_TRIGGER,
+    }
+)
 _ROW_WRITES: Final = {
     sqlite3.SQLITE_INSERT: Operation.CREATE,
     sqlite3.SQLITE_UPDATE: Operation.UPDATE,
     sqlite3.SQLITE_DELETE: Operation.DELETE,
 }
+# SQLite writes these itself, for every change of the schema and even to describe a table-valued function to itself; a
+# statement that names them as its target does not compile.
+_SCHEMA_TABLES: Final = frozenset({"sqlite_master", "sqlite_temp_master", "sqlite_schema", "sqlite_temp_schema"})
+_PAGES: Final = "sqlite_dbpage"  # a virtual table, where compiled in, through which raw pages can be written
 
 
 class Statement(NamedTuple):
@@ -65,20 +82,26 @@ class Statement(NamedTuple):
     returns_rows: bool
     changes_schema: bool
     operation: Operation | None
-    """How its writing is recorded; None for a statement that only reads."""
+    """How its writing is recorded; None for one that only reads, or has nothing to do (DROP TABLE IF EXISTS of none).
+
+    A plain REPLACE counts as create: what it may replace, SQLite does not tell."""
 
 
-class UnknownNameError(Exception):
-    """The statement names something that the committed schema lacks; it may be the unit's own, not yet committed."""
+# The text, and how many parameters or which names: that they fit is part of what SQLite checked.
+_Question: TypeAlias = tuple[str, int | frozenset[str]]
 
 
 class SqlGuard:
-    """Classifies statements on a connection of its own, and remembers what it found."""
+    """Classifies statements on a reader that it borrows, and remembers what it found.
+
+    The reader is borrowed for one question. On a connection that threads share, one would hold SQLite's mutex and wait
+    for the interpreter's lock (to call the authorizer) while another holds that lock and waits for the mutex.
+    """
 
     def __init__(self, engine: SQLiteEngine) -> None:
         self._engine = engine
-        self._connection: sqlite3.Connection | None = None
-        self._known: dict[str, Statement] = {}
+        self._known: dict[_Question, Statement] = {}
+        self._schema_version: int | None = None
 
     def classify(
         self, sql: str, parameters: Sequence[object] | Mapping[str, object], *, inside: sqlite3.Connection | None = None
@@ -87,18 +110,23 @@ class SqlGuard:
 
         Raises:
             UsageError: not one valid statement, wrong number of parameters, or one that a unit may not run.
-            UnknownNameError: a table or column that does not exist in the committed schema.
+            LedgerError: the file could not be read.
         """
-        if sql in self._known:
-            return self._known[sql]
-        if inside is None and self._connection is None:
-            self._connection = self._engine.connect()
-        connection = inside or self._connection
-        assert connection is not None  # noqa: S101 - for the type checker
-        statement = self._ask(connection, sql, parameters)
-        if not statement.changes_schema and inside is None and len(self._known) < _KNOWN_MAX:
-            self._known[sql] = statement
+        if inside is not None:
+            return self._ask(inside, sql, parameters)
+        question: _Question = (sql, frozenset(parameters) if isinstance(parameters, dict) else len(parameters))
+        with self._engine.reader() as reader:
+            known = self._known_under(reader.rows("PRAGMA schema_version")[0][0])
+            statement = known.get(question) or self._ask(reader.connection, sql, parameters)
+        if not statement.changes_schema and len(known) < _KNOWN_MAX:
+            known[question] = statement
         return statement
+
+    def _known_under(self, schema_version: int) -> dict[_Question, Statement]:
+        """Return what was found under this schema: a trigger made since may do more than the statement says."""
+        if schema_version != self._schema_version:
+            self._known, self._schema_version = {}, schema_version
+        return self._known
 
     def _ask(
         self, connection: sqlite3.Connection, sql: str, parameters: Sequence[object] | Mapping[str, object]
@@ -106,30 +134,24 @@ class SqlGuard:
         witness = _Witness()
         connection.set_authorizer(witness)
         try:
-            program = connection.execute(f"EXPLAIN {sql}", parameters).fetchall()
+            cursor = connection.execute(f"EXPLAIN {sql}", parameters)
+            program = cursor.fetchall()
         except FOREIGN as error:
             if witness.refusal:
-                raise UsageError(
-                    f"A unit of work cannot run this statement. {witness.refusal}", hint=_NO_HARM
-                ) from None
-            if isinstance(error, sqlite3.OperationalError) and "no such " in str(error):
-                raise UnknownNameError(str(error)) from error
+                raise _refused(witness.refusal) from None
             raise translate(error, str(self._engine.path)) from error
         finally:
             connection.set_authorizer(None)
-        if not witness.actions:
-            raise UsageError("The SQL text holds no statement.", hint=_NO_HARM)
+        if cursor.description[1][0] != "opcode":  # the text goes on behind EXPLAIN with QUERY PLAN
+            raise UsageError('SQLite refused the statement: near "QUERY": syntax error.', hint=_NO_HARM)
+        refusal = witness.second_thoughts(sql, program)
+        if refusal:
+            raise _refused(refusal)
         return Statement(
             returns_rows=any(step[1] == "ResultRow" for step in program),
             changes_schema=witness.changes_schema,
             operation=witness.operation(),
         )
-
-    def close(self) -> None:
-        """Close the guard's connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
 
 class _Witness:
@@ -138,24 +160,45 @@ class _Witness:
     def __init__(self) -> None:
         self.actions: set[int] = set()
         self.refusal: str | None = None
+        self._written: list[tuple[int, str | None]] = []  # by the statement itself, not by triggers
+        self._renames_table = False
 
     def __call__(
-        self, action: int, first: str | None, second: str | None, _database: str | None, _via: str | None
+        self, action: int, first: str | None, second: str | None, database: str | None, via: str | None
     ) -> int:
         self.actions.add(action)
         if action in _ENDS_ATOMICITY:
             self.refusal = _ENDS_ATOMICITY[action]
+        elif action in _CREATES and database == "temp":
+            self.refusal = _TEMPORARY
         elif self._touches_ours(action, first, second):
-            self.refusal = "Tables whose names begin with uow_, and unit_of_work, are the library's own."
+            self.refusal = _OURS
+        elif action in _ROW_WRITES and via is None and first not in _SCHEMA_TABLES:
+            self._written.append((action, first))
+        elif action == sqlite3.SQLITE_FUNCTION:
+            self._renames_table |= second == "sqlite_rename_table"
         return sqlite3.SQLITE_DENY if self.refusal else sqlite3.SQLITE_OK
 
     @staticmethod
     def _touches_ours(action: int, first: str | None, second: str | None) -> bool:
-        if action in (sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_CREATE_TRIGGER):
+        if action in _ON_A_TABLE:
             return _is_ours(first) or _is_ours(second)
         if action == sqlite3.SQLITE_ALTER_TABLE:
             return _is_ours(second)
-        return action in (_CREATES | _DROPS | _ROW_WRITES.keys()) and _is_ours(first)
+        if action == sqlite3.SQLITE_CREATE_VTABLE:
+            return _would_be_ours(first)
+        return action in (_CREATES | _DROPS | _ROW_WRITES.keys()) and (_is_ours(first) or first == _PAGES)
+
+    def second_thoughts(self, sql: str, program: list[tuple[Any, ...]]) -> str | None:
+        """Return why the statement is refused although nothing that the authorizer was told of speaks against it."""
+        if any(step[1] == "Vacuum" for step in program):
+            return "VACUUM rewrites the whole file; it cannot be part of a unit."
+        # The new name of a table never reaches the authorizer; in the program it is an operand.
+        if self._renames_table and any(isinstance(step[5], str) and _would_be_ours(step[5]) for step in program):
+            return _OURS
+        if sqlite3.SQLITE_CREATE_TRIGGER in self.actions and _OURS_NAMED.search(sql):
+            return _OURS
+        return None
 
     @property
     def changes_schema(self) -> bool:
@@ -170,11 +213,22 @@ class _Witness:
         ):
             if self.actions & actions:
                 return operation
-        written = [operation for action, operation in _ROW_WRITES.items() if action in self.actions]
-        if len(written) > 1:
+        if not self._written:
+            return None
+        action, table = self._written[0]  # what comes after it is done by foreign keys, or by ON CONFLICT DO UPDATE
+        if action == sqlite3.SQLITE_INSERT and (sqlite3.SQLITE_UPDATE, table) in self._written:
             return Operation.UPSERT
-        return written[0] if written else None
+        return _ROW_WRITES[action]
 
 
 def _is_ours(name: str | None) -> bool:
     return name is not None and (name.lower().startswith("uow_") or name.lower() == "unit_of_work")
+
+
+def _would_be_ours(name: str | None) -> bool:
+    """Say whether a new table of that name, or one of its hidden tables if it is a virtual one, would be taken for ours."""
+    return _is_ours(name) or _is_ours(f"{name}_data")
+
+
+def _refused(why: str) -> UsageError:
+    return UsageError(f"A unit of work cannot run this statement. {why}", hint=_NO_HARM)

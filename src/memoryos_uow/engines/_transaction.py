@@ -2,14 +2,17 @@
 
 Promise: these classes are the `Reader` and `Transaction` of `memoryos_uow.abc`; whatever goes wrong below them arrives
 as one of our errors. A transaction ends exactly once; ``decided`` says whether its commit is durable, whatever
-exception is on its way.
+exception is on its way. When SQLite itself rolls everything back (``ON CONFLICT ROLLBACK``, a full disk), the
+transaction ends there and then: another statement on that connection would commit by itself.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from memoryos_uow.engines._sqlite_errors import FOREIGN, translate
+from memoryos_uow.errors import LedgerError, UnitOfWorkError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,25 +22,55 @@ if TYPE_CHECKING:
 
 
 class SQLiteReader:
-    """Queries on one connection."""
+    """Queries on one connection that is lent: once given back, it answers no more."""
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self._connection = connection
         self._path = path
+        self._lent = True
+        self._streams: list[sqlite3.Cursor] = []
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection itself, for reading a cursor's description or setting an authorizer.
+
+        Raises:
+            LedgerError: it was given back, and may serve somebody else by now.
+        """
+        if not self._lent:
+            raise LedgerError(
+                "This transaction, or reader, of the ledger is over.",
+                hint="Nothing of the unit was written after its end. Begin another one.",
+            )
+        return self._connection
 
     def rows(self, sql: str, parameters: Parameters = (), /) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         try:
-            return self._connection.execute(sql, parameters).fetchall()
+            return self.connection.execute(sql, parameters).fetchall()
         except FOREIGN as error:
-            raise translate(error, self._path) from error
+            raise self._failed(error, parameters) from error
 
     def stream(self, sql: str, parameters: Parameters = (), /) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query one by one."""
         try:
-            yield from self._connection.execute(sql, parameters)
+            cursor = self.connection.execute(sql, parameters)
+            self._streams.append(cursor)
+            yield from cursor
         except FOREIGN as error:
-            raise translate(error, self._path) from error
+            raise self._failed(error, parameters) from error
+
+    def give_back(self) -> None:
+        """End the loan. A stream that was not read to its end would keep the next borrower in the past."""
+        self._lent = False
+        for cursor in self._streams:
+            with suppress(*FOREIGN):
+                cursor.close()
+        self._streams.clear()
+
+    def _failed(self, error: BaseException, parameters: object) -> UnitOfWorkError:
+        """Return what a failed statement's error is in our words."""
+        return translate(error, self._path, with_values=bool(parameters))
 
 
 class OnEnd(Protocol):
@@ -50,18 +83,13 @@ class OnEnd(Protocol):
 class SQLiteTransaction(SQLiteReader):
     """The open write transaction: it holds the ledger's write lock until `commit` or `rollback`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: str, *, busy_waits: int, on_end: OnEnd) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: str, *, on_end: OnEnd) -> None:
         super().__init__(connection, path)
-        self.busy_waits = busy_waits
+        self.busy_waits = 0
         """How often the lock was not free when asked for."""
         self.decided = False
         """True once the commit is durable."""
         self._on_end: OnEnd | None = on_end
-
-    @property
-    def connection(self) -> sqlite3.Connection:
-        """The connection itself, for reading a cursor's description or setting an authorizer."""
-        return self._connection
 
     @property
     def open(self) -> bool:
@@ -71,23 +99,28 @@ class SQLiteTransaction(SQLiteReader):
     def execute(self, sql: str, parameters: Parameters = (), /) -> int:
         """Run one statement; return the number of rows it changed."""
         try:
-            return self._connection.execute(sql, parameters).rowcount
+            return self.connection.execute(sql, parameters).rowcount
         except FOREIGN as error:
-            raise translate(error, self._path) from error
+            raise self._failed(error, parameters) from error
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]], /) -> int:
         """Run one statement for each of `rows`; return the number of rows changed in all."""
         try:
-            return self._connection.executemany(sql, rows).rowcount
+            return self.connection.executemany(sql, rows).rowcount
         except FOREIGN as error:
-            raise translate(error, self._path) from error
+            raise self._failed(error, True) from error
 
     def insert(self, sql: str, parameters: Parameters = (), /) -> int:
         """Run one INSERT; return the rowid it gave."""
         try:
-            return self._connection.execute(sql, parameters).lastrowid or 0
+            return self.connection.execute(sql, parameters).lastrowid or 0
         except FOREIGN as error:
-            raise translate(error, self._path) from error
+            raise self._failed(error, parameters) from error
+
+    def _failed(self, error: BaseException, parameters: object) -> UnitOfWorkError:
+        if self.open and not self._connection.in_transaction:
+            self._end(sound=False)  # rolled back by SQLite itself: nothing may run on this connection any more
+        return super()._failed(error, parameters)
 
     def savepoint(self, name: str) -> None:
         """Mark a point to return to; `name` is an identifier of ours."""
@@ -98,9 +131,28 @@ class SQLiteTransaction(SQLiteReader):
         self.execute(f"RELEASE {name}")
 
     def rollback_to(self, name: str) -> None:
-        """Undo what came after the savepoint, and forget it."""
-        self.execute(f"ROLLBACK TO {name}")
-        self.execute(f"RELEASE {name}")
+        """Undo what came after the savepoint, and forget it.
+
+        Never fails: where SQLite cannot, everything is undone and the transaction is over (`open`).
+        """
+        try:
+            if self.open:
+                self.execute(f"ROLLBACK TO {name}")
+                self.execute(f"RELEASE {name}")
+        except UnitOfWorkError:
+            if self.open:
+                self.rollback()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Undo what the block did, if an exception leaves it."""
+        self.savepoint("uow_step")
+        try:
+            yield
+        except BaseException:
+            self.rollback_to("uow_step")
+            raise
+        self.release("uow_step")
 
     def commit(self) -> None:
         """Make everything durable. On return the decision stands.
@@ -108,19 +160,22 @@ class SQLiteTransaction(SQLiteReader):
         Raises:
             LedgerError: it could not be made durable; nothing of it is visible, and the connection is given up.
         """
+        connection = self.connection
         failed = False
         try:
-            self._connection.execute("COMMIT")
+            connection.execute("COMMIT")
         except FOREIGN as error:
             failed = True
             raise translate(error, self._path) from error
         finally:
             # A signal handler may raise right after SQLite's commit returned: the fact counts, not the exception.
-            self.decided = not failed and not self._connection.in_transaction
+            self.decided = not failed and not connection.in_transaction
             self._end(sound=self.decided)
 
     def rollback(self) -> None:
         """Undo everything. Never fails: where SQLite cannot roll back, giving up the connection does it."""
+        if not self.open:
+            return
         sound = True
         try:
             if self._connection.in_transaction:
@@ -132,5 +187,8 @@ class SQLiteTransaction(SQLiteReader):
 
     def _end(self, *, sound: bool) -> None:
         on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end(sound=sound, decided=self.decided)
+        try:
+            self.give_back()
+        finally:
+            if on_end is not None:
+                on_end(sound=sound, decided=self.decided)

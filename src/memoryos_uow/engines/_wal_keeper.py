@@ -3,7 +3,7 @@
 Promise: after every `COMMITS_PER_CHECKPOINT` commits one background thread copies the log back into the file with a
 passive checkpoint (https://sqlite.org/pragma.html#pragma_wal_checkpoint): it never blocks readers or writers, and
 never deletes the log, because a log that keeps its size makes each fsync cheaper than one that grows.
-The thread starts at first need, uses a connection of its own, and ends with `stop`. Its failures harm nobody: SQLite's
+The thread starts at first need, opens a connection each time, and ends with `stop`. Its failures harm nobody: SQLite's
 own checkpoint in the writer, at a larger size, is the back-stop.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ class WalKeeper:
         if self._commits >= COMMITS_PER_CHECKPOINT:
             self._commits = 0
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="memoryos-uow WAL keeper", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="memoryos-uow WAL keeper", daemon=True)
+                with suppress(RuntimeError):  # no thread can be had: too many, or the interpreter is ending
+                    thread.start()
+                    self._thread = thread
             self._wanted.set()
 
     def stop(self) -> None:
@@ -49,17 +52,12 @@ class WalKeeper:
             self._thread = None
 
     def _run(self) -> None:
-        connection: sqlite3.Connection | None = None
         checkpoints = 0
         while self._wanted.wait() and not self._stopping:
             self._wanted.clear()
-            try:
-                connection = connection or self._connect()
+            # Busy, or a full disk: the writer's own checkpoint is the back-stop.
+            with suppress(sqlite3.Error), closing(self._connect()) as connection:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 checkpoints += 1
                 if checkpoints % _CHECKPOINTS_PER_OPTIMIZE == 0:
                     connection.execute("PRAGMA optimize").fetchall()
-            except sqlite3.Error:
-                continue  # busy, or a full disk: the writer's own checkpoint is the back-stop
-        if connection is not None:
-            connection.close()

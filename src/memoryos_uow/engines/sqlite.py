@@ -8,14 +8,18 @@ Promises
 - Waiting for the lock is counted, bounded by ``busy_timeout`` and done here, with full jitter: SQLite's own busy
   handler sleeps in fixed steps, which starves some waiters (and is not asked at all when the journal mode changes).
 - What a hostile file could abuse is off: ``trusted_schema``, and memory-mapped reading; cells are checked.
-- Nothing is shared over a fork: in a child every call is refused and the parent's connections are left alone.
+- Nothing is shared over a fork: idle connections are closed before it, and in a child every call is refused. What a
+  transaction under way in the parent still uses is never closed by the child, not even at its exit: SQLite would roll
+  the parent's transaction back in the memory that both share (https://sqlite.org/howtocorrupt.html, section 2.6).
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
-from contextlib import contextmanager
+import weakref
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
@@ -23,7 +27,7 @@ from urllib.parse import quote
 from memoryos_uow import _ambient
 from memoryos_uow._backoff import delay_s
 from memoryos_uow.engines._place import is_settled, is_writable, refuse_bad_place
-from memoryos_uow.engines._sqlite_errors import is_busy, translated
+from memoryos_uow.engines._sqlite_errors import FOREIGN, is_busy, translated
 from memoryos_uow.engines._transaction import SQLiteReader, SQLiteTransaction
 from memoryos_uow.engines._wal_keeper import WalKeeper
 from memoryos_uow.errors import LedgerBusy, LedgerError, UsageError
@@ -38,10 +42,13 @@ T = TypeVar("T")
 
 _IDLE_READERS_MAX: Final = 4
 _STATEMENTS_CACHED: Final = 256
+_INT32_MAX: Final = 2**31 - 1
 # The back-stop behind the WAL keeper, in the writer's own commit; SQLite's default is 1,000 pages.
 _AUTOCHECKPOINT_PAGES: Final = 16_384
 
-_abandoned: list[object] = []  # inherited by fork: neither closed nor freed, for closing could disturb the parent
+
+class _Connection(sqlite3.Connection):
+    """A connection that can be found again after a fork."""
 
 
 class SQLiteEngine:
@@ -58,7 +65,9 @@ class SQLiteEngine:
         self._writer: sqlite3.Connection | None = None
         self._idle_readers: list[sqlite3.Connection] = []
         self._keeper = WalKeeper(self.connect)
+        self._found = False  # the file is known to exist
         self._closed = False
+        _engines.add(self)
 
     @classmethod
     def open(cls, path: Path, *, durability: Durability, busy_timeout_s: float) -> SQLiteEngine:
@@ -85,6 +94,7 @@ class SQLiteEngine:
         with self.setup_connection() as connection:
             mode = self._patiently(lambda: connection.execute("PRAGMA journal_mode").fetchone()[0])
             self._patiently(lambda: connection.execute("SELECT count(*) FROM sqlite_schema").fetchone())
+            self._found = True
             if mode == "wal" or self.read_only:
                 return
             mode = self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
@@ -98,17 +108,19 @@ class SQLiteEngine:
 
     def connect(self) -> sqlite3.Connection:
         """Open one more connection with the ledger's settings; the caller closes it."""
-        mode = "rwc"
+        mode = "rw" if self._found else "rwc"  # a file deleted meanwhile must not come back empty
         if self.read_only:
             mode = "ro&immutable=1" if is_settled(self.path) else "ro"
         connection = sqlite3.connect(
-            f"file:{quote(str(self.path))}?mode={mode}",
+            f"file://{quote(str(self.path))}?mode={mode}",
             uri=True,
             timeout=0,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=_STATEMENTS_CACHED,
+            factory=_Connection,
         )
+        _connections.add(connection)
         try:
             for setting in (
                 "trusted_schema = OFF",
@@ -149,13 +161,17 @@ class SQLiteEngine:
             with translated(str(self.path)):
                 connection = self.connect()
                 # Readers wait only while another process recovers the log of a crashed one, or migrates.
-                connection.execute(f"PRAGMA busy_timeout = {int(self.busy_timeout_s * 1000)}")
+                connection.execute(f"PRAGMA busy_timeout = {min(int(self.busy_timeout_s * 1000), _INT32_MAX)}")
+        lent = SQLiteReader(connection, str(self.path))
         try:
-            yield SQLiteReader(connection, str(self.path))
+            yield lent
         except BaseException:
             connection.close()  # it may be what is wrong
             raise
-        if len(self._idle_readers) < _IDLE_READERS_MAX and not self._closed:
+        finally:
+            lent.give_back()
+        # A read-only file is opened anew each time: whether its log may be left aside can change.
+        if len(self._idle_readers) < _IDLE_READERS_MAX and not self._closed and not self.read_only:
             self._idle_readers.append(connection)
         else:
             connection.close()
@@ -177,42 +193,61 @@ class SQLiteEngine:
                 f"The ledger {self.path} is open for reading only.",
                 hint="Nothing was written. Make the file and its directory writable, then open it again.",
             )
-        wait_s = self.busy_timeout_s if wait_s is None else wait_s
-        begun = _ambient.monotonic_ns()
-        waits = self._take_turn(wait_s)
-        try:
-            with translated(str(self.path)):
-                connection = self._writer_connection()
-                if relaxed:
-                    connection.execute("PRAGMA synchronous = NORMAL")
-                waits += self._begin_immediate(connection, wait_s - (_ambient.monotonic_ns() - begun) / 1e9)
-        except BaseException:
-            self._end_turn()
-            raise
-        on_end = partial(self._transaction_ended, connection, relaxed=relaxed)
-        return SQLiteTransaction(connection, str(self.path), busy_waits=waits, on_end=on_end)
-
-    def _begin_immediate(self, connection: sqlite3.Connection, wait_s: float) -> int:
         waits = 0
 
         def count_wait() -> None:
             nonlocal waits
             waits += 1
 
-        self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"), wait_s=wait_s, on_wait=count_wait)
-        return waits
+        try:
+            tx = self._begin_immediate(self.busy_timeout_s if wait_s is None else wait_s, relaxed, count_wait)
+        except LedgerBusy as busy:
+            busy.busy_waits = waits
+            raise
+        tx.busy_waits = waits
+        return tx
+
+    def _begin_immediate(self, wait_s: float, relaxed: bool, on_wait: Callable[[], None]) -> SQLiteTransaction:
+        begun = _ambient.monotonic_ns()
+        self._take_turn(wait_s, on_wait)
+        try:
+            with translated(str(self.path)):
+                connection = self._writer_connection()
+                if relaxed:
+                    connection.execute("PRAGMA synchronous = NORMAL")
+                rest_s = wait_s - (_ambient.monotonic_ns() - begun) / 1e9
+                self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"), wait_s=rest_s, on_wait=on_wait)
+            on_end = partial(self._transaction_ended, connection, relaxed=relaxed)
+            return SQLiteTransaction(connection, str(self.path), on_end=on_end)
+        except BaseException:
+            # No later commit may inherit that it need not wait for the disk; and a signal handler may have raised when
+            # BEGIN had taken the lock already.
+            if self._writer is not None and (relaxed or self._writer.in_transaction):
+                self._give_up_writer()
+            self._end_turn()
+            raise
+
+    def _give_up_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     def _transaction_ended(self, connection: sqlite3.Connection, *, relaxed: bool, sound: bool, decided: bool) -> None:
         try:
             if not sound:
-                self._writer = None
-                connection.close()
+                self._give_up_writer()
             elif relaxed:
-                connection.execute(f"PRAGMA synchronous = {self._durability}")
+                self._stop_relaxing(connection)
             if decided:
                 self._keeper.note_commit()
         finally:
             self._end_turn()
+
+    def _stop_relaxing(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute(f"PRAGMA synchronous = {self._durability}")
+        except FOREIGN:
+            self._give_up_writer()  # the next one is opened with the ledger's settings
 
     def _patiently(
         self, call: Callable[[], T], *, wait_s: float | None = None, on_wait: Callable[[], None] | None = None
@@ -234,24 +269,31 @@ class SQLiteEngine:
 
     # Turns, and the end
 
-    def _take_turn(self, wait_s: float) -> int:
-        """Wait until the writer is ours; return 1 if it was not free at once."""
+    @property
+    def held_by_this_thread(self) -> bool:
+        """Whether this thread has a transaction open, so that it cannot have another one."""
+        return self._holder == threading.get_ident()
+
+    def _take_turn(self, wait_s: float, on_wait: Callable[[], None] | None = None) -> None:
+        """Wait until the writer is ours; `on_wait` is told if it was not free at once."""
         self.refuse_misuse()
-        if self._holder == threading.get_ident():
+        if self.held_by_this_thread:
             raise UsageError(
                 "This thread holds the ledger's write lock already, in another unit of work.",
                 hint="Nothing was written. End that unit first, or use uow.savepoint() inside it.",
             )
-        waits = 0
         if not self._turn.acquire(blocking=False):
-            waits = 1
+            if on_wait is not None:
+                on_wait()
             if wait_s <= 0 or not self._turn.acquire(timeout=min(wait_s, threading.TIMEOUT_MAX)):
                 raise LedgerBusy(
                     f"Other units of this process kept {self.path} locked for {wait_s:.3g} s.",
                     hint="Nothing was written. Run the unit again, or allow more busy_timeout.",
                 )
         self._holder = threading.get_ident()
-        return waits
+        if self._closed:  # while this thread waited
+            self._end_turn()
+            self.refuse_misuse()
 
     def _end_turn(self) -> None:
         self._holder = None
@@ -260,7 +302,6 @@ class SQLiteEngine:
     def refuse_misuse(self) -> None:
         """Raise UsageError if the ledger is closed, or this process was forked from the one that opened it."""
         if _ambient.process_id() != self._pid:
-            _abandoned.append((self._writer, self._idle_readers))
             raise UsageError(
                 f"The ledger {self.path} was opened by another process; this one was forked from it.",
                 hint="Nothing was written. Open the ledger again in the child process.",
@@ -268,21 +309,60 @@ class SQLiteEngine:
         if self._closed:
             raise UsageError(f"The ledger {self.path} is closed.", hint="Nothing was written. Open it again.")
 
-    def close(self) -> None:
+    def close(self, *, wait_s: float | None = None) -> None:
         """Close every connection; may be called twice. Waits for a transaction that another thread has open.
 
         Raises:
             UsageError: this very thread has a transaction open.
+            LedgerBusy: another thread's did not end within `wait_s` seconds (default: the ledger's busy timeout).
         """
         if self._closed or _ambient.process_id() != self._pid:
             return
-        if self._holder == threading.get_ident():
+        if self.held_by_this_thread:
             raise UsageError("A unit of work of this thread is still open.", hint="End it before closing the ledger.")
-        with self._turn:
+        self._take_turn(self.busy_timeout_s if wait_s is None else wait_s)
+        try:
             self._closed = True
             self._keeper.stop()
             while self._idle_readers:
                 self._idle_readers.pop().close()
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+            self._give_up_writer()
+        finally:
+            self._end_turn()
+
+    def rest(self) -> None:
+        """Close the connections that nobody uses at the moment; they are opened again when needed."""
+        while self._idle_readers:
+            with suppress(IndexError):  # another thread may be faster
+                self._idle_readers.pop().close()
+        if self._turn.acquire(blocking=False):
+            try:
+                self._give_up_writer()
+            finally:
+                self._turn.release()
+
+
+# Forks
+
+_engines: weakref.WeakSet[SQLiteEngine] = weakref.WeakSet()
+_connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    """Close what can be closed: a child that opens the file anew must not find locks that are not its own."""
+    for engine in list(_engines):
+        engine.rest()
+
+
+def _after_fork_in_child() -> None:
+    """Keep the parent's connections from being closed when the child ends: each gets a reference that nobody drops."""
+    connections = list(_connections)
+    if connections:
+        import ctypes  # noqa: PLC0415 - for the rare child of a process with a transaction under way
+
+        for connection in connections:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from memoryos_uow._canonical import sha256_hex
+from memoryos_uow._names import text_problem
 from memoryos_uow._records import Content
 from memoryos_uow.abc import Capability
 from memoryos_uow.errors import StoreError, StoreUnavailable
@@ -72,7 +73,7 @@ class BlobStore(RecordStore):
         super().__init__(name)
         given = directory if isinstance(directory, (str, os.PathLike)) else ""
         path = os.fspath(given)
-        if not isinstance(path, str) or not path or "\0" in path:
+        if not isinstance(path, str) or not path or text_problem(path):
             raise self._refusal(
                 "The directory of a blob store must be a non-empty path.", 'Pass one such as "photos/".'
             )
@@ -80,6 +81,7 @@ class BlobStore(RecordStore):
             raise self._refusal("inline_below must be a whole number of bytes, 0 or more.", "Correct the call.")
         self._directory = Path(path)
         self._inline_below = inline_below
+        self._home = Path()
         self._root = self._directory
 
     def __repr__(self) -> str:
@@ -95,9 +97,9 @@ class BlobStore(RecordStore):
             StoreError: the directory was there once and is missing, or it is a link, no directory, or open to
             everybody.
         """
-        self._root = Path(os.path.abspath(home.directory / self._directory))  # noqa: PTH100 - resolve() follows links
-        if recorded is not None:
-            self._compare(home.directory, recorded)
+        self._home = home.directory
+        self._root = self._place(self._directory)
+        self._compare(recorded)
         with self._translated("look at"):
             present = os.path.lexists(self._root)
             problem = root_problem(self._root) if present else None
@@ -107,9 +109,11 @@ class BlobStore(RecordStore):
             raise self._bad_root("is missing", "Put it back where it was: it holds the blobs of this ledger.")
         return recorded is None
 
-    def _compare(self, home: Path, recorded: Mapping[str, Any]) -> None:
-        place = os.path.abspath(home / recorded["directory"])  # noqa: PTH100
-        if place != str(self._root):
+    def _place(self, directory: str | Path) -> Path:
+        return Path(os.path.abspath(self._home / directory))  # noqa: PTH100 - resolve() would follow links
+
+    def _compare(self, recorded: Mapping[str, Any] | None) -> None:
+        if recorded is not None and self._place(recorded["directory"]) != self._root:
             raise self._refusal(
                 f"The blobs of the store {self._name!r} of this ledger lie in {recorded['directory']!r}, not in"
                 f" {str(self._directory)!r}.",
@@ -127,8 +131,10 @@ class BlobStore(RecordStore):
         """Make the directory; return ``{"directory": ...}`` as it was given.
 
         Raises:
+            UsageError: another process recorded another directory in the meantime.
             StoreError: it cannot be made.
         """
+        self._compare(recorded)
         with self._translated("make"):
             make_root(self._root)
             problem = root_problem(self._root)
@@ -181,7 +187,7 @@ class BlobStore(RecordStore):
         return data
 
     def _from_file(self, space_id: str, digest: str, size: int) -> bytes:
-        with self._translated("read"):
+        with self._translated("read below"):
             try:
                 return read_file(self._root, _folders(space_id, digest), digest, size)
             except FileNotFoundError:

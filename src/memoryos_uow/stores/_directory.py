@@ -82,11 +82,13 @@ class Directory:
     def read(self, name: str, size: int) -> Iterator[bytes]:
         """Yield the content of the regular file `name` in pieces; nothing if it has not `size` bytes or is no file."""
         fd = os.open(self._at(name), _READ, dir_fd=self._fd)
-        with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
+        try:
             found = os.fstat(fd)
             if stat.S_ISREG(found.st_mode) and found.st_size == size:
-                while piece := file.read(_PIECE_BYTES):
+                while piece := os.read(fd, _PIECE_BYTES):
                     yield piece
+        finally:
+            os.close(fd)
 
     def move(self, name: str, into: Directory, new_name: str) -> None:
         """Give the file `name` the name `new_name` in `into`, atomically, in place of a file that has it."""

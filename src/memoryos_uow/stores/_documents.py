@@ -20,7 +20,7 @@ from memoryos_uow.stores._record_table import RecordStore, check_k, refuse_optio
 from memoryos_uow.stores._strict_json import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from memoryos_uow._limits import Limits
     from memoryos_uow._records import Hit
@@ -96,9 +96,15 @@ class DocumentStore(RecordStore):
             FullTextIndex.drop(tx, self._name)
             return {"search": []}
         if present != self._index.fields or not self._index.exists(tx):
-            rows = tx.stream("SELECT id, space_id, value FROM uow_documents WHERE store = ?", (self._name,))
-            self._index.rebuild(tx, ((row_id, space_id, self._parse(text)) for row_id, space_id, text in rows))
+            self._index.rebuild(tx, self._all(tx))
         return {"search": list(self._index.fields)}
+
+    def _all(self, reader: Reader) -> Iterator[tuple[int, str, Any]]:
+        """Yield row id, space and value of every document."""
+        for row_id, space_id, text in reader.stream(
+            "SELECT id, space_id, value FROM uow_documents WHERE store = ?", (self._name,)
+        ):
+            yield row_id, space_id, self._parse(text)
 
     def close(self) -> None:
         """Forget what was settled with this ledger."""

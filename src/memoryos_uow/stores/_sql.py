@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow._canonical import sha256_hex
-from memoryos_uow._names import text_problem
+from memoryos_uow._names import SQL_STORE, plain, text_problem
 from memoryos_uow._records import Content
 from memoryos_uow.abc import MISSING, Capability
 from memoryos_uow.errors import UsageError
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from memoryos_uow._records import Found, Hit
     from memoryos_uow.abc import Home, Reader, Transaction, UnitFacts, Write
 
-SQL_STORE: Final = "sql"
-_INT64: Final = range(-(2**63), 2**63)
+_INT64_MAX: Final = 2**63 - 1
 
 
 class SqlStatements:
@@ -101,7 +100,7 @@ def check_parameters(
         UsageError: not a sequence or mapping of None, bool, int of 64 bits, finite float, str or bytes.
     """
     if isinstance(parameters, dict):
-        return {str(name): _checked(value, f":{name}") for name, value in parameters.items()}
+        return {_name(name): _checked(value, f":{name}") for name, value in parameters.items()}
     if isinstance(parameters, (list, tuple)):
         return tuple(_checked(value, f"number {number}") for number, value in enumerate(parameters, 1))
     raise UsageError(
@@ -110,15 +109,21 @@ def check_parameters(
     )
 
 
+def _name(name: object) -> str:
+    if not isinstance(name, str) or text_problem(plain(name)):
+        raise UsageError("The names of SQL parameters are strings of valid Unicode.", hint="Nothing was written.")
+    return plain(name)
+
+
 def _checked(value: object, where: str) -> object:
     problem = None
     if isinstance(value, str):
+        value = plain(value)
         problem = text_problem(value)
-        value = str(value)
     elif isinstance(value, (bytes, bytearray, memoryview)):
         value = bytes(value)
     elif isinstance(value, int):
-        problem = None if value in _INT64 else "is an integer beyond 64 bits"
+        problem = None if -_INT64_MAX - 1 <= value <= _INT64_MAX else "is an integer beyond 64 bits"
     elif isinstance(value, float):
         problem = None if math.isfinite(value) else "is NaN or infinite, which SQLite cannot keep"
     elif value is not None:

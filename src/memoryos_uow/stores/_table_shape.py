@@ -7,13 +7,14 @@ itself, and is quoted in either case; values are bound always.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from memoryos_uow.abc import Reader
 
@@ -95,6 +96,8 @@ def check_columns(columns: Mapping[str, str], target: Target) -> dict[str, str]:
     Raises:
         UsageError: a bad name or type, the key column is missing, names that differ in case only, or too many.
     """
+    if not isinstance(columns, Mapping):
+        raise target.refusal("The columns must be a mapping of names to types.", 'Write columns={"id": "TEXT"}.')
     checked = {}
     for name, declared in columns.items():
         column = check_name(name, "column name", target.store)

@@ -79,7 +79,7 @@ class TableStore:
             key=check_name(key, "key column", name),
             space=None if space_column is None else check_name(space_column, "space column", name),
         )
-        if key == space_column:
+        if space_column is not None and key.lower() == space_column.lower():
             raise self._target.refusal("The key column and the space column are the same.", "Use two columns.")
         self._columns = None if columns is None else check_columns(columns, self._target)
         self._learn(Shape(tuple(self._columns or self._target.identity())))
@@ -106,11 +106,7 @@ class TableStore:
             UsageError: the ledger has recorded another table or key; the table is missing and there are no `columns`;
                 or it is one that cannot serve.
         """
-        if recorded is not None and dict(recorded) != self._config():
-            raise self._target.refusal(
-                f"The store {self._name!r} of this ledger works on another table, key or space column.",
-                "Open it with those, or use another name for this one.",
-            )
+        self._compare(recorded)
         shape = find_shape(reader, self._target)
         if shape is None:
             if self._columns is None:
@@ -129,11 +125,23 @@ class TableStore:
         self._learn(shape)
         return recorded is None
 
+    def _compare(self, recorded: Mapping[str, Any] | None) -> None:
+        if recorded is not None and dict(recorded) != self._config():
+            raise self._target.refusal(
+                f"The store {self._name!r} of this ledger works on another table, key or space column.",
+                "Open it with those, or use another name for this one.",
+            )
+
     def _config(self) -> dict[str, Any]:
         return {"table": self._target.table, "key": self._target.key, "space_column": self._target.space}
 
     def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """Create the table inside `tx` if it is missing; return ``{"table": ..., "key": ..., "space_column": ...}``."""
+        """Create the table inside `tx` if it is missing; return ``{"table": ..., "key": ..., "space_column": ...}``.
+
+        Raises:
+            UsageError: another process recorded another table or key in the meantime.
+        """
+        self._compare(recorded)
         shape = find_shape(tx, self._target)
         if shape is None and self._columns is not None:
             tx.execute(create_statement(self._columns, self._target))

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from memoryos_uow._limits import Limits
     from memoryos_uow._records import Hit
     from memoryos_uow.abc import Home, Reader, Transaction
+    from memoryos_uow.errors import UsageError
+
+DIMENSIONS_MAX: Final = 1 << 20
+"""Most dimensions a store may be made for; how many a ledger takes is for its limits to say, usually far less."""
 
 _PLAIN: Final = frozenset({float, int})
 
@@ -51,11 +55,12 @@ class VectorStore(RecordStore):
 
     def __init__(self, name: str, *, dimensions: int, metric: Literal["cosine", "l2"] = "cosine") -> None:
         super().__init__(name)
-        if not isinstance(dimensions, int) or isinstance(dimensions, bool) or dimensions < 1:
+        if not isinstance(dimensions, int) or isinstance(dimensions, bool) or not 1 <= dimensions <= DIMENSIONS_MAX:
             raise self._refusal(
-                "The dimensions of a vector store must be a whole number of at least 1.", "Correct the call."
+                f"The dimensions of a vector store must be a whole number from 1 to {DIMENSIONS_MAX:,}.",
+                "Correct the call.",
             )
-        if metric not in METRICS:
+        if not isinstance(metric, str) or metric not in METRICS:
             raise self._refusal("The metric of a vector store is 'cosine' or 'l2'.", "Correct the call.")
         self.dimensions: Final = dimensions
         self.metric: Final = metric
@@ -72,10 +77,8 @@ class VectorStore(RecordStore):
         Raises:
             UsageError: they differ.
         """
-        if recorded is None:
-            return True
         self._compare(recorded)
-        return False
+        return recorded is None
 
     def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """Return ``{"dimensions": ..., "metric": ...}``.
@@ -83,11 +86,12 @@ class VectorStore(RecordStore):
         Raises:
             UsageError: another process recorded something else in the meantime.
         """
-        if recorded is not None:
-            self._compare(recorded)
+        self._compare(recorded)
         return {"dimensions": self.dimensions, "metric": self.metric}
 
-    def _compare(self, recorded: Mapping[str, Any]) -> None:
+    def _compare(self, recorded: Mapping[str, Any] | None) -> None:
+        if recorded is None:
+            return
         dimensions, metric = recorded["dimensions"], recorded["metric"]
         if (dimensions, metric) != (self.dimensions, self.metric):
             raise self._refusal(
@@ -133,9 +137,7 @@ class VectorStore(RecordStore):
             finite = all(map(math.isfinite, numbers))
             packed = self._format.pack(*numbers)
         except OverflowError:
-            raise self._refusal(
-                f"The {what} has a number beyond the range of float32, about 3.4e38.", "Scale the vector."
-            ) from None
+            raise self._too_large(what) from None
         if not finite:
             raise self._refusal(f"The {what} has NaN or an infinity in it.", "Find out where the embedding went wrong.")
         if self.metric == "cosine" and not any(self._format.unpack(packed)):
@@ -172,11 +174,14 @@ class VectorStore(RecordStore):
             try:
                 return float(number)
             except OverflowError:
-                return math.copysign(math.inf, number)
+                raise self._too_large(what) from None
         raise self._refusal(
             f"The {what} has a {type(number).__name__} at position {position}, not a real number.",
             "Pass integers and floats only.",
         )
+
+    def _too_large(self, what: str) -> UsageError:
+        return self._refusal(f"The {what} has a number beyond the range of float32, about 3.4e38.", "Scale the vector.")
 
     # Searching
 
@@ -193,9 +198,8 @@ class VectorStore(RecordStore):
         k = check_k(k, self._name)
         refuse_options(options, (), self._name)
         wanted = self._format.unpack(self._pack(query, "query"))
-        rows = reader.stream(self._sql.scan, (self._name, space_id))
         try:
-            return nearest(self.metric, wanted, rows, k)
+            return nearest(self.metric, wanted, reader.stream(self._sql.scan, (self._name, space_id)), k)
         except ValueError:
             pass  # the text of a damaged number is of no use to anybody
         raise self._damaged()

@@ -1,0 +1,82 @@
+"""What it costs to begin: the import, and opening a ledger that is in order.
+
+`python -m benchmarks.bench_opening` prints the times; ledgers of 0 and of 100,000 units.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import memoryos_uow
+from benchmarks._command import options, section, workplace
+from benchmarks._filled import fill
+from benchmarks._ratios import Contender, race, table
+from memoryos_uow import Ledger
+from memoryos_uow.stores import DocumentStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+
+def starting(statement: str, folder: Path) -> Contender:
+    """Return a contender that starts Python and runs `statement`, with compiled files in `folder`."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(folder)
+    environment["PYTHONPATH"] = str(Path(memoryos_uow.__file__).parents[1])
+
+    def start() -> None:
+        subprocess.run([sys.executable, "-c", statement], env=environment, check=True)
+
+    start()  # compiles
+    return Contender(statement, start)
+
+
+def open_and_close(path: Path) -> None:
+    """Open a ledger, with all that is looked at, and close it."""
+    Ledger.open(path, stores=[DocumentStore("notes")]).close()
+
+
+def test_opening(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """A ledger that is in order opens."""
+    path = tmp_path / "ledger.db"
+    fill(path, 100_000 if benchmark.enabled else 50)
+    benchmark(open_and_close, path)
+
+
+def test_import(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """A new interpreter imports the library."""
+    benchmark.pedantic(starting("import memoryos_uow", tmp_path).once, rounds=20)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print both tables."""
+    given = options(__doc__, arguments, units=100_000, rounds=200, seed=1)
+    with workplace("Import and opening") as folder:
+        statements = ("pass", "import sqlite3", "import memoryos_uow")
+        contenders = [starting(statement, folder / "compiled") for statement in statements]
+        bare, *others = race(contenders, rounds=given.rounds // 2, seed=given.seed)
+        rows = [
+            (result.name, f"{result.median_us / 1000:.1f}", f"{(result.median_us - bare.median_us) / 1000:.1f}")
+            for result in (bare, *others)
+        ]
+        section("A new interpreter", table(("statement", "ms", "more than nothing, ms"), rows))
+
+        paths = {f"{units:,} units": folder / f"{units}.db" for units in (0, given.units)}
+        for units, path in zip((0, given.units), paths.values(), strict=True):
+            fill(path, units)
+        contenders = [Contender(name, lambda path=path: open_and_close(path)) for name, path in paths.items()]  # type: ignore[misc]
+        results = race(contenders, rounds=given.rounds, seed=given.seed)
+        section(
+            "Ledger.open and close",
+            table(("", "median us", "x"), ((r.name, f"{r.median_us:,.0f}", f"{r.ratio:.2f}") for r in results)),
+        )
+
+
+if __name__ == "__main__":
+    main()

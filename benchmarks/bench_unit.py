@@ -1,0 +1,67 @@
+"""One unit of three documents, every context column filled in, beside the same writes by hand.
+
+`python -m benchmarks.bench_unit` prints the ratios; the write-ahead logs are grown first.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final, get_args
+
+import pytest
+
+from benchmarks._command import options, section, workplace
+from benchmarks._ratios import Contender, Result, race, ratio_table
+from benchmarks._work import ByHand, ByHandWithLedger, ByLibrary, Durability, grow_log
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+CONTENDERS: Final[dict[str, type[ByHand | ByLibrary]]] = {
+    "by hand": ByHand,
+    "by hand, with the ledger's rows": ByHandWithLedger,
+    "unit of work": ByLibrary,
+}
+
+
+def compare(folder: Path, durability: Durability, *, rounds: int, warmup: int, seed: int) -> list[Result]:
+    """Race the contenders, each on a file of its own in `folder`."""
+    with ExitStack() as stack:
+        contenders = []
+        for number, (name, kind) in enumerate(CONTENDERS.items()):
+            work = stack.enter_context(kind(folder / f"{durability}-{number}.db", durability))
+            grow_log(work, at_most=warmup)
+            contenders.append(Contender(name, work))
+        return race(contenders, rounds=rounds, seed=seed)
+
+
+@pytest.mark.parametrize("durability", get_args(Durability))
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_unit_of_three_writes(benchmark: BenchmarkFixture, tmp_path: Path, name: str, durability: Durability) -> None:
+    """A unit of three documents commits; this is the plain time of each contender by itself."""
+    with CONTENDERS[name](tmp_path / "work.db", durability) as work:
+        benchmark.pedantic(work, rounds=1000, warmup_rounds=2500)
+
+
+def test_the_comparison_runs(tmp_path: Path) -> None:
+    """Every contender runs once in every round, and the floor is compared with itself."""
+    results = compare(tmp_path, "full", rounds=5, warmup=1, seed=1)
+    assert [(result.name, len(result.times_us)) for result in results] == [(name, 5) for name in CONTENDERS]
+    assert results[0].ratio == 1
+    assert ratio_table(results).count("\n") == 1 + len(CONTENDERS)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print both tables."""
+    given = options(__doc__, arguments, rounds=4000, warmup=8000, seed=1)
+    with workplace("One unit of three documents") as folder:
+        for durability in get_args(Durability):
+            results = compare(folder, durability, rounds=given.rounds, warmup=given.warmup, seed=given.seed)
+            section(f'durability="{durability}"', ratio_table(results))
+
+
+if __name__ == "__main__":
+    main()

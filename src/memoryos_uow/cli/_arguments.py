@@ -1,0 +1,72 @@
+"""What the commands take: the ledger, and the options that several of them share."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from memoryos_uow._opening import check_path
+from memoryos_uow.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+ENVIRONMENT: Final = "MEMORYOS_UOW_LEDGER"
+
+
+def existing_ledger(text: str) -> Path:
+    """Return the path of a file that is there; nothing is ever created for one that is not.
+
+    Raises:
+        UsageError: there is none, or no file.
+    """
+    check_path(text)
+    path = Path(text)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        hint = "Check the path. Ledgers are made by the programs that write to them, and by the command demo."
+        raise UsageError(f"There is no file {text}.", hint=hint) from None
+    except OSError as error:
+        raise UsageError(f"{text} cannot be opened: {error.strerror}.", hint="Check the path.") from error
+    if not stat.S_ISREG(mode):
+        what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise UsageError(f"{text} is {what}.", hint="Give the path of a ledger, for example memory.db.")
+    return path
+
+
+class LedgerPath(click.ParamType):
+    """A ledger that exists."""
+
+    name = "ledger"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, or say why it is none."""
+        return value if isinstance(value, Path) else existing_ledger(value)
+
+
+def ledger_argument(command: F) -> F:
+    """Give `command` the argument LEDGER."""
+    return click.argument("ledger", type=LedgerPath(), envvar=ENVIRONMENT)(command)
+
+
+def json_option(command: F) -> F:
+    """Give `command` the option --json."""
+    return click.option("as_json", "--json", is_flag=True, help="Print JSON instead of text for people.")(command)
+
+
+def busy_timeout_option(command: F) -> F:
+    """Give `command` the option --busy-timeout."""
+    return click.option(
+        "--busy-timeout",
+        type=click.FloatRange(min=0, max=86_400),
+        default=30.0,
+        metavar="SECONDS",
+        show_default=True,
+        help="How long to wait while others keep the ledger locked.",
+    )(command)

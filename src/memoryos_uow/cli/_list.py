@@ -1,0 +1,148 @@
+"""``memoryos-uow list``: the newest units of a ledger."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from memoryos_uow._names import Band, Status
+from memoryos_uow._terminal import EMPTY, Column, printable, screen_width, table, wants_colour
+from memoryos_uow.cli._arguments import busy_timeout_option, json_option, ledger_argument
+from memoryos_uow.cli._output import note, print_json
+from memoryos_uow.cli._reading import reading
+from memoryos_uow.cli._withheld import shown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from memoryos_uow._records import UnitRecord
+
+_COLUMNS: Final = (
+    Column("UNIT"),
+    Column("CREATED"),
+    Column("STATUS"),
+    Column("BAND"),
+    Column("SPACE", least=10),
+    Column("BYTES", right=True),
+    Column("MS", right=True),
+    Column("ERROR", least=10),
+)
+_BASIC_COLUMNS: Final = (Column("UNIT"), Column("CREATED"), Column("COMMITTED"), Column("STATUS"))
+_SHADES: Final = {"committed": "green", "failed": "red", "rolled_back": "yellow", "pending": "yellow"}
+WITHHELD: Final = "(withheld)"
+
+
+class Since(click.ParamType):
+    """A date or time; without a zone it is UTC, as everything that is shown."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the time as the ledger keeps times, so that texts compare as times do."""
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no date or time. Write 2026-11-22 or 2026-11-22T19:20:31Z.", param, ctx)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@click.command("list", short_help="List the newest units.")
+@ledger_argument
+@click.option("--space", "space_id", metavar="ID", help="Only units of this space.")
+@click.option("--band", type=click.Choice(list(Band), case_sensitive=False), help="Only units of this band.")
+@click.option("--status", type=click.Choice(list(Status)), help="Only units with this outcome.")
+@click.option("--failed", is_flag=True, help="The same as --status failed.")
+@click.option("--actor", "actor_id", metavar="ID", help="Only units of this actor.")
+@click.option("--correlation", "correlation_id", metavar="ID", help="Only units with this correlation id.")
+@click.option("--since", type=Since(), metavar="TIME", help="Only units created then or later: a date or time in UTC.")
+@click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="How many; 0 means all.")
+@json_option
+@click.option("--nl", is_flag=True, help="Print JSON, one unit per line.")
+@busy_timeout_option
+def list_units(
+    ledger: Path,
+    *,
+    failed: bool,
+    since: str | None,
+    limit: int,
+    as_json: bool,
+    nl: bool,
+    busy_timeout: float,
+    **filters: str | None,
+) -> None:
+    """List the newest units of LEDGER, newest first: committed, failed and rolled back.
+
+    Of a unit no more is shown than its band allows. MS is how long the unit took, in whole milliseconds.
+
+    \b
+    Examples:
+      memoryos-uow list memory.db --failed --since 2026-11-22
+      memoryos-uow list memory.db --limit 0 --nl | jq -r .uow_id
+    """
+    if failed and filters["status"] not in (None, Status.FAILED):
+        raise click.UsageError("--failed and another --status exclude each other.")
+    if failed:
+        filters["status"] = Status.FAILED
+    wanted = {name: str(value) for name, value in filters.items() if value is not None}
+    with reading(ledger, busy_timeout_s=busy_timeout) as opened:
+        if opened.basic and wanted.keys() - {"status"}:
+            raise click.UsageError("A ledger of contract 1.0.0 can be filtered by --status and --since only.")
+        found = opened.units(wanted, since=since, limit=limit + 1 if limit else -1)
+    records = found[:limit] if limit else found
+    if nl:
+        for record in records:
+            print_json(_values(record), indent=None)
+    elif as_json:
+        print_json([_values(record) for record in records])
+    elif records:
+        _print_table(records, basic=opened.basic)
+    if not found:
+        note("No unit matches." if wanted or since else "The ledger has no units yet.")
+    elif len(found) > len(records):
+        note(f"There are more; these are the newest {limit}. --limit 0 shows all.")
+
+
+def _values(record: UnitRecord) -> dict[str, Any]:
+    """Return the specification's columns of a listed unit as plain JSON values, as its band allows."""
+    values = shown(record).record.as_dict()
+    del values["writes"]  # they were not read
+    return values
+
+
+def _print_table(records: list[UnitRecord], *, basic: bool) -> None:
+    columns = _BASIC_COLUMNS if basic else _COLUMNS
+    rows = [_basic_cells(record) if basic else _cells(record) for record in records]
+    if not basic and all(row[-1] == EMPTY for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    for line in table(columns, rows, screen_width(), paint=_paint if wants_colour(sys.stdout) else None):
+        click.echo(line)
+
+
+def _paint(heading: str, text: str) -> str:
+    if not heading:
+        return click.style(text, bold=True)
+    return click.style(text, fg=_SHADES.get(text.strip())) if heading == "STATUS" else text
+
+
+def _cells(record: UnitRecord) -> list[str]:
+    unit, withheld = shown(record)
+
+    def cell(name: str) -> str:
+        value = getattr(unit, name)
+        if value is None:
+            return WITHHELD if name in withheld else EMPTY
+        return f"{value:,}" if isinstance(value, int) else printable(str(value))
+
+    names = ("uow_id", "created_ts", "status", "band", "space_id", "total_bytes_written", "total_execution_time_ms")
+    return [*map(cell, names), cell("error_type")]
+
+
+def _basic_cells(record: UnitRecord) -> list[str]:
+    return [
+        printable(str(value)) if value is not None else EMPTY
+        for value in (record.uow_id, record.created_ts, record.committed_ts, record.status)
+    ]

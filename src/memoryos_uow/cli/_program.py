@@ -1,0 +1,163 @@
+"""The program: its commands by what they are for, its help, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import sys
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from memoryos_uow._names import CONTRACT_VERSION
+from memoryos_uow._terminal import make_streams_lenient, printable, screen_width, wants_colour
+from memoryos_uow._version import __version__
+from memoryos_uow.cli._demo import demo
+from memoryos_uow.cli._list import list_units
+from memoryos_uow.cli._migrate import migrate
+from memoryos_uow.cli._show import show
+from memoryos_uow.cli._validate import validate
+from memoryos_uow.errors import LedgerBusy, SchemaTooNew, UnitOfWorkError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FAILED: Final = 1
+USAGE: Final = 2
+BUSY: Final = 3
+TOO_NEW: Final = 4
+INTERRUPTED: Final = 130  # 128 + SIGINT, as shells report it
+READER_GONE: Final = 141  # 128 + SIGPIPE
+
+_SECTIONS: Final = (
+    ("See it work", ("demo",)),
+    ("Look at a ledger", ("list", "show", "validate")),
+    ("Change its schema", ("migrate",)),
+)
+
+
+class Program(click.Group):
+    """A group whose help is ordered by purpose and whose errors are sentences."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, section by section."""
+        room = formatter.width - 6 - max(map(len, self.commands))
+        for heading, names in _SECTIONS:
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(max(room, 45))) for name in names])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; whatever goes wrong becomes a sentence on stderr and an exit code."""
+        if not wants_colour(sys.stdout):
+            ctx.color = False
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, where a reader that went away can still be dealt with
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except BrokenPipeError:
+            _leave_quietly()
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
+        except Exception as error:  # noqa: BLE001 - no traceback for users, whatever it is
+            ctx.exit(_report(error))
+        return result
+
+
+def _leave_quietly() -> NoReturn:
+    """End because nobody reads stdout any more; what is still buffered goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise click.exceptions.Exit(READER_GONE)
+
+
+def _report(error: Exception) -> int:
+    """Say on stderr what went wrong; return the exit code for it."""
+    if isinstance(error, UnitOfWorkError):
+        _say(error.message, _hint(error))
+        return _code(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
+        _say(f"{error.strerror}{where}.", None)
+        return FAILED
+    if os.environ.get("MEMORYOS_UOW_TRACEBACK"):
+        raise error
+    _say(
+        f"This should not have happened: {type(error).__name__}. Nothing else is known to be wrong.",
+        "Run it again with MEMORYOS_UOW_TRACEBACK=1 and report what it shows.",
+    )
+    return FAILED
+
+
+def _hint(error: UnitOfWorkError) -> str | None:
+    if isinstance(error, LedgerBusy):
+        return "Try again when they are done, or wait longer with --busy-timeout SECONDS."
+    return error.hint
+
+
+def _code(error: UnitOfWorkError) -> int:
+    for kind, code in ((UsageError, USAGE), (LedgerBusy, BUSY), (SchemaTooNew, TOO_NEW)):
+        if isinstance(error, kind):
+            return code
+    return FAILED
+
+
+def _say(message: str, hint: str | None) -> None:
+    colour = wants_colour(sys.stderr)
+    for label, text, shade in (("Error:", message, "red"), ("Hint:", hint, "cyan")):
+        if text:
+            click.echo(f"{click.style(label, fg=shade) if colour else label} {printable(text, sys.stderr)}", err=True)
+
+
+_EPILOG: Final = """\b
+Examples:
+  memoryos-uow demo
+  memoryos-uow list memory.db --failed
+  memoryos-uow show memory.db 019ab1c2
+  memoryos-uow validate memory.db --json
+
+LEDGER is the path of a SQLite file; it may be left out when $MEMORYOS_UOW_LEDGER names it. Data goes to stdout,
+everything else to stderr. Exit codes: 0 all is well, 1 something is wrong in the ledger or the operation failed,
+2 wrong usage, 3 the ledger stayed busy, 4 its schema is newer than this library.
+"""
+
+
+@click.group(
+    "memoryos-uow",
+    cls=Program,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
+@click.version_option(
+    __version__,
+    "-V",
+    "--version",
+    prog_name="memoryos-uow",
+    message=(
+        f"%(prog)s %(version)s (storage contract {CONTRACT_VERSION},"
+        f" Python {platform.python_version()}, SQLite {sqlite3.sqlite_version})"
+    ),
+)
+def program() -> None:
+    """Write to several stores as one: all of it or nothing, with a receipt.
+
+    These commands show it at work and look into ledgers, the SQLite files in which such units of work are recorded.
+    """
+
+
+for _command in (demo, list_units, show, validate, migrate):
+    program.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line with `arguments` (default: those of the process) and exit."""
+    make_streams_lenient()
+    room = screen_width()
+    program.main(
+        args=None if arguments is None else list(arguments),
+        prog_name=None if arguments is None else "memoryos-uow",
+        terminal_width=None if room is None else max(min(room, 100) - 1, 38),
+    )
+    raise AssertionError  # click exits

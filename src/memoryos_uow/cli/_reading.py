@@ -1,0 +1,137 @@
+"""A ledger opened for looking only.
+
+Promise: no file is made, nothing is migrated, and nothing is written but what SQLite itself has to finish after a crash
+(its own recovery). `Ledger.open` cannot promise that: it makes files, stores and a write-ahead log where they are
+missing.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from memoryos_uow import _validation
+from memoryos_uow._migrations import Kind, inspect
+from memoryos_uow._migrations.up import refuse_unfit
+from memoryos_uow._rows import LedgerRows
+from memoryos_uow.cli._output import note
+from memoryos_uow.engines._place import is_settled, is_writable
+from memoryos_uow.engines._sqlite_errors import translated
+from memoryos_uow.engines._transaction import SQLiteReader
+from memoryos_uow.errors import LedgerError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from memoryos_uow._migrations import SchemaState
+    from memoryos_uow._records import UnitRecord, Violation
+
+PART_CHARACTERS_MIN: Final = 4
+"""The least of an id that stands for it."""
+
+_CANDIDATES_SHOWN: Final = 3
+
+
+class ReadLedger:
+    """What the commands ask of a ledger."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, basic: bool) -> None:
+        self.basic = basic
+        self._reader = SQLiteReader(connection, str(path))
+        self._rows = LedgerRows(basic=basic)
+
+    def units(self, filters: dict[str, str], *, since: str | None, limit: int) -> list[UnitRecord]:
+        """Return the newest units that match, newest first, without their writes; a negative `limit` means all."""
+        return self._rows.units(self._reader, filters, since=since, limit=limit)
+
+    def count(self) -> int:
+        """Return how many units the ledger has."""
+        counted: int = self._reader.rows("SELECT count(*) FROM unit_of_work")[0][0]
+        return counted
+
+    def validate(self) -> list[Violation]:
+        """Return every row that breaks one of the five contract validations."""
+        return _validation.validate(self._reader)
+
+    def unit(self, part: str) -> UnitRecord:
+        """Return the unit whose id is `part`, or is the only one that begins or else ends with it, with its writes.
+
+        Ends count as well because ids of units made within a minute begin alike.
+
+        Raises:
+            UsageError: there is no such unit, or more than one.
+        """
+        record = self._rows.unit(self._reader, part)
+        if record is None:
+            record = self._rows.unit(self._reader, self._only_id(part))
+        if record is None:  # gone since it was found
+            raise _no_unit(part)
+        return record
+
+    def _only_id(self, part: str) -> str:
+        if len(part) < PART_CHARACTERS_MIN:
+            raise UsageError(
+                f"The unit id {part!r} is too short.",
+                hint=f"Give at least {PART_CHARACTERS_MIN} characters from its beginning or its end.",
+            )
+        for condition in ("substr(uow_id, 1, length(?1)) = ?1", "substr(uow_id, -length(?1)) = ?1"):
+            sql = f"SELECT uow_id FROM unit_of_work WHERE {condition} ORDER BY rowid DESC LIMIT ?2"  # noqa: S608
+            found = [row[0] for row in self._reader.rows(sql, (part, _CANDIDATES_SHOWN + 1))]
+            if len(found) > 1:
+                shown = ", ".join(found[:_CANDIDATES_SHOWN]) + (" and more" if len(found) > _CANDIDATES_SHOWN else "")
+                raise UsageError(f"{part!r} stands for more than one unit: {shown}.", hint="Give more of the id.")
+            if found:
+                return str(found[0])
+        raise _no_unit(part)
+
+
+def _no_unit(part: str) -> UsageError:
+    return UsageError(
+        f"This ledger has no unit {part!r}.",
+        hint="memoryos-uow list shows the newest. A unit that wrote nothing leaves no row.",
+    )
+
+
+@contextmanager
+def reading(path: Path, *, busy_timeout_s: float) -> Iterator[ReadLedger]:
+    """Lend the ledger at `path`, which exists; of one that keeps contract 1.0.0 only its columns (basic mode).
+
+    Raises:
+        SchemaTooNew: a later version of this library wrote it.
+        LedgerBusy: others kept it locked against reading.
+        LedgerError: it is damaged, or no ledger.
+    """
+    with translated(str(path)), closing(_connect(path)) as connection:
+        connection.execute(f"PRAGMA busy_timeout = {int(busy_timeout_s * 1000)}")
+        for setting in ("query_only = ON", "trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
+            connection.execute(f"PRAGMA {setting}")
+        state = inspect(connection, busy_timeout_s=busy_timeout_s)
+        _refuse_unreadable(connection, state, path)
+        basic = state.kind is not Kind.CURRENT
+        if basic:
+            note("This ledger keeps contract 1.0.0: it says less of its units. `memoryos-uow migrate` brings it to 1.1.0.")
+        yield ReadLedger(connection, path, basic=basic)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Not mode=ro where it can be helped: such a connection leaves its -wal and -shm files behind.
+    mode = "rw"
+    if not is_writable(path):
+        mode = "ro&immutable=1" if is_settled(path) else "ro"
+    address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+    return sqlite3.connect(address, uri=True, timeout=0, isolation_level=None)
+
+
+def _refuse_unreadable(connection: sqlite3.Connection, state: SchemaState, path: Path) -> None:
+    refuse_unfit(connection, state)
+    if state.kind is Kind.NEW:
+        raise LedgerError(f"{path} holds no ledger.", hint="Check the path: no unit of work was ever recorded in it.")
+    if not state.has_base_tables:
+        raise LedgerError(
+            f"{path} holds only a part of a ledger's tables.",
+            hint="`memoryos-uow migrate` completes them and keeps every row.",
+        )

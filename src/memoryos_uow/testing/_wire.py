@@ -1,0 +1,42 @@
+"""What a child tells the explorer while it runs, so that it is known after its death."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any, Final
+
+CHANNEL: Final = "MEMORYOS_UOW_EXPLORER_FD"
+"""The environment variable that holds the descriptor of the explorer's socket."""
+GO: Final = b"g"
+"""What the explorer sends to a child that may begin."""
+
+
+def acknowledge(text: str) -> None:
+    """Tell the oracle that the scenario has promised `text` to somebody, such as "order 7 is accepted".
+
+    Call it where the program would answer its user. What was acknowledged survives the death of the process at once and
+    without a buffer: it is sent out of the process, by a system call that is counted apart from those that change files.
+    Outside an exploration it does nothing, so a scenario can also be run by itself.
+    """
+    tell({"acknowledged": text})
+
+
+def tell(message: dict[str, Any]) -> None:
+    """Send one line to the explorer, if there is one."""
+    if CHANNEL in os.environ:
+        with _channel() as channel:
+            channel.sendall(json.dumps(message).encode() + b"\n")
+
+
+def wait_for_go() -> None:
+    """Wait until the explorer lets this process go; without an explorer there is no point in living."""
+    with _channel() as channel:
+        if channel.recv(1) != GO:
+            os._exit(1)
+
+
+def _channel() -> socket.socket:
+    # A copy, so that closing the socket object leaves the descriptor open for the next call.
+    return socket.socket(fileno=os.dup(int(os.environ[CHANNEL])))
