@@ -59,10 +59,10 @@ class WriteBuffer:
         self.writes.append(write)
         self._bytes += size
 
-    def newest(self, store: str, key: str) -> Write | None:
-        """Return the newest write of a record that still waits to be applied, or None."""
+    def newest(self, store: str, key: str, *, applied: bool = False) -> Write | None:
+        """Return the newest write of a record that still waits, or with `applied` the newest of all, or None."""
         number = self._newest.get((store, key), -1)
-        return self.writes[number] if number >= self.applied else None
+        return self.writes[number] if number >= (0 if applied else self.applied) else None
 
     def has_waiting(self, store: str) -> bool:
         """Say whether any write to `store` still waits to be applied."""

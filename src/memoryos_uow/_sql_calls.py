@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from memoryos_uow import _ambient
-from memoryos_uow._coordinator import blaming
 from memoryos_uow._names import text_problem
+from memoryos_uow._transactions import blaming
 from memoryos_uow.abc import Write
 from memoryos_uow.engines._sql_guard import UnknownNameError
 from memoryos_uow.errors import UsageError
@@ -19,7 +19,7 @@ from memoryos_uow.stores._sql import SQL_STORE, check_parameters, statement_cont
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from memoryos_uow._coordinator import Coordinator
+    from memoryos_uow._transactions import UnitTransactions
     from memoryos_uow._unit_state import UnitState
     from memoryos_uow.engines._sql_guard import SqlGuard, Statement
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class SqlCalls:
     """Runs the application's own SQL inside units."""
 
-    def __init__(self, guard: SqlGuard, coordinator: Coordinator) -> None:
+    def __init__(self, guard: SqlGuard, transactions: UnitTransactions) -> None:
         self._guard = guard
-        self._coordinator = coordinator
+        self._transactions = transactions
 
     def run(
         self, unit: UnitState, sql: object, parameters: Sequence[object] | Mapping[str, object]
@@ -59,8 +59,7 @@ class SqlCalls:
             if not unit.changed_schema:
                 raise UsageError(f"SQLite refused the statement: {unknown}.", hint="Nothing was written.") from None
         # The name may be of the unit's own making, which only its own connection can see.
-        self._coordinator.flush(unit)
-        tx = self._coordinator.open_transaction(unit)
+        tx = self._transactions.flush(unit)
         try:
             return self._guard.classify(sql, parameters, inside=tx.connection)
         except UnknownNameError as unknown:
@@ -69,8 +68,7 @@ class SqlCalls:
     def _run_now(
         self, unit: UnitState, sql: str, parameters: tuple[object, ...] | dict[str, object]
     ) -> list[tuple[Any, ...]]:
-        self._coordinator.flush(unit)
-        return self._coordinator.open_transaction(unit).rows(sql, parameters)
+        return self._transactions.flush(unit).rows(sql, parameters)
 
     def close(self) -> None:
         """Let go of the guard's connection."""

@@ -42,6 +42,8 @@ FOREIGN: Final = (sqlite3.Error, sqlite3.Warning, UnicodeError, OverflowError)
 """What a call of ``sqlite3`` may raise besides exceptions of signal handlers: text that is not UTF-8 in a damaged file
 arrives as UnicodeError, an integer beyond 64 bits as OverflowError."""
 
+_SYNC_FAILED: Final = (1034, 1290)  # SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC
+
 _WORDS: Final = {
     _FULL: ("The disk is full.", "Free some space, then run the unit again."),
     _READONLY: ("The ledger cannot be written.", "Check the permissions of the file and of its directory."),
@@ -52,6 +54,14 @@ _WORDS: Final = {
 def is_busy(error: BaseException) -> bool:
     """Say whether `error` means that another connection holds the lock."""
     return _primary_code(error) in (_BUSY, _LOCKED)
+
+
+def leaves_doubt(error: BaseException) -> bool:
+    """Say whether a failed commit may have left a whole transaction in the log, to be found after a crash.
+
+    That is so when everything was written and only the sync failed: nothing may be assumed of it then.
+    """
+    return getattr(error, "sqlite_errorcode", None) in _SYNC_FAILED
 
 
 def _primary_code(error: BaseException) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from memoryos_uow.engines._sqlite_errors import FOREIGN, translate
+from memoryos_uow.engines._sqlite_errors import FOREIGN, leaves_doubt, translate
 
 if TYPE_CHECKING:
     import sqlite3
@@ -56,6 +56,8 @@ class SQLiteTransaction(SQLiteReader):
         """How often the lock was not free when asked for."""
         self.decided = False
         """True once the commit is durable."""
+        self.answer_lost = False
+        """True when the commit failed in such a way that a crash might still bring it back."""
         self._on_end: OnEnd | None = on_end
 
     @property
@@ -113,6 +115,7 @@ class SQLiteTransaction(SQLiteReader):
             self._connection.execute("COMMIT")
         except FOREIGN as error:
             failed = True
+            self.answer_lost = leaves_doubt(error)
             raise translate(error, self._path) from error
         finally:
             # A signal handler may raise right after SQLite's commit returned: the fact counts, not the exception.
