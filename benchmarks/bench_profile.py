@@ -41,6 +41,7 @@ STAGES: Final[tuple[tuple[object, str, str], ...]] = (
     (Leftovers, "write", "timing of the unit before"),
     (StoreRegistry, "refresh", "is the schema still the one known?"),
     (LedgerRows, "next_position", "place in the log and in the space"),
+    (_coordinator.Coordinator, "commit", "coordinator and protocol"),
     (DocumentStore, "apply", "the documents' rows"),
     (_coordinator, "describe", "receipt: leaves, root, context"),
     (_coordinator, "committed_record", "receipt: its hash; the unit's record"),
@@ -55,7 +56,7 @@ STATEMENTS: Final = (
     (SQLiteTransaction, "execute_many"),
     (SQLiteTransaction, "insert"),
 )
-REST: Final = "everything else"
+REST: Final = "the block itself, the caller's work included"
 
 
 class Clock:

@@ -49,6 +49,10 @@ _WAL_HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
 _ROOT: Final = Path(__file__).parents[1]
 _WRITES_WAITING: Final = 2000
+_DEAR: Final = frozenset(
+    "asyncio concurrent ctypes difflib email http multiprocessing pickle ssl socket subprocess tempfile unittest xml".split()
+)
+"""Modules of Python's own that take long to load and that a library for a file has no need of."""
 
 
 def work(kind: str, path: Path, durability: Any) -> ByLibrary | FourByLibrary:
@@ -244,10 +248,18 @@ def _file_bytes(connection: sqlite3.Connection) -> int:
 
 
 def count_modules() -> dict[str, float]:
-    """Count the modules that ``import memoryos_uow`` loads beyond those that Python starts with."""
-    script = "import sys; before = set(sys.modules); import memoryos_uow; print(len(sys.modules.keys() - before))"
-    done = subprocess.run([sys.executable, "-c", script], **_child_surroundings(), capture_output=True, check=True)
-    return {"modules": int(done.stdout)}
+    """Count what ``import memoryos_uow`` loads: modules of its own, of other distributions, and dear ones of Python's."""
+    script = "import sys; before = set(sys.modules); import memoryos_uow; print(*(sys.modules.keys() - before))"
+    command = [sys.executable, "-S", "-c", script]
+    done = subprocess.run(command, **_child_surroundings(), stdout=subprocess.PIPE, check=True, text=True)
+    loaded = done.stdout.split()
+    roots = Counter(name.split(".")[0] for name in loaded)
+    own = roots.pop("memoryos_uow")
+    return {
+        "own_modules": own,
+        "modules_of_others": sum(count for root, count in roots.items() if root not in sys.stdlib_module_names),
+        "dear_modules": len(_DEAR & roots.keys()),
+    }
 
 
 # All of them

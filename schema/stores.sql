@@ -41,3 +41,43 @@ CREATE TABLE IF NOT EXISTS uow_blobs (
   data BLOB,                     -- null when the bytes are a file named by their digest
   UNIQUE (store, space_id, key)
 );
+
+-- Units that have, or may have, something outside the ledger that is not settled: none in a ledger at rest.
+-- preparing: bytes outside are being made, no decision yet. committed: decided, some store has not published its part.
+CREATE TABLE IF NOT EXISTS uow_coordination (
+  uow_id TEXT PRIMARY KEY,
+  state TEXT NOT NULL CHECK (state IN ('preparing', 'committed')),
+  epoch INTEGER NOT NULL,            -- rises with every takeover; whoever acts names the one it knows
+  owner TEXT NOT NULL,               -- the process that is at it
+  lease_until_ms INTEGER NOT NULL,   -- Unix time in milliseconds after which another process may take over
+  unit TEXT NOT NULL,                -- JSON: the unit's own columns, for the row of one that dies before its decision
+  plan TEXT NOT NULL                 -- JSON: by store, the tokens of what is made outside before the decision
+) WITHOUT ROWID;
+
+-- Decided writes that a store outside the ledger has still to publish, in the order of their decisions.
+CREATE TABLE IF NOT EXISTS uow_redo (
+  id INTEGER PRIMARY KEY,
+  commit_seq INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  uow_id TEXT NOT NULL,
+  store TEXT NOT NULL,
+  space_id TEXT NOT NULL,
+  key TEXT NOT NULL,
+  operation TEXT NOT NULL,
+  payload BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS uow_redo_by_record ON uow_redo(store, space_id, key);
+CREATE INDEX IF NOT EXISTS uow_redo_by_unit ON uow_redo(uow_id);
+
+-- Records whose values live outside the ledger, in a second SQLite file or as named files: which there are, the version
+-- of each, and the digest and size of its value. Reading and deciding need no look outside to know what is there.
+CREATE TABLE IF NOT EXISTS uow_heads (
+  id INTEGER PRIMARY KEY,
+  store TEXT NOT NULL,
+  space_id TEXT NOT NULL,
+  key TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  UNIQUE (store, space_id, key)
+);

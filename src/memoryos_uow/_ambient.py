@@ -69,3 +69,8 @@ def random_fraction() -> float:
 def process_id() -> int:
     """Return this process's id: handles remember theirs, so that a fork does not share them."""
     return os.getpid()
+
+
+def unix_ms() -> int:
+    """Return the Unix time in milliseconds: for leases, which are a courtesy and never a decision."""
+    return time.time_ns() // 1_000_000

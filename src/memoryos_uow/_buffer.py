@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from memoryos_uow.abc import Write
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Mark:
     """A savepoint: how many writes came before it, and whether the open transaction knows it yet."""
 
@@ -68,10 +68,10 @@ class WriteBuffer:
         self.add(write)
         self.applied = len(self.writes)
 
-    def newest(self, store: str, key: str) -> Write | None:
-        """Return the newest write of a record that still waits to be applied, or None."""
+    def newest(self, store: str, key: str, *, applied: bool = False) -> Write | None:
+        """Return the newest write of a record that still waits, or with `applied` the newest of all, or None."""
         number = self._newest.get((store, key), -1)
-        return self.writes[number] if number >= self.applied else None
+        return self.writes[number] if number >= (0 if applied else self.applied) else None
 
     def has_waiting(self, store: str) -> bool:
         """Say whether any write to `store` still waits to be applied."""

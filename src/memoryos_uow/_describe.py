@@ -5,19 +5,20 @@ Promise: no input or output; what a band keeps back is kept back here, before an
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from memoryos_uow import _ambient, _bands
-from memoryos_uow._names import CONTRACT_VERSION, Status
+from memoryos_uow._names import CONTRACT_VERSION, Band, Status
 from memoryos_uow._protocol import State
 from memoryos_uow._records import UnitRecord
 from memoryos_uow._rows import Timing, milliseconds
+from memoryos_uow.errors import LedgerError
 from memoryos_uow.receipts import RECEIPT_TYPE, Described, Receipt, ReceiptWrite, context_digest, writes_root
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from memoryos_uow._names import Band
     from memoryos_uow._unit_state import UnitState
     from memoryos_uow.abc import Write
 
@@ -84,13 +85,51 @@ def committed_record(unit: UnitState, receipt: Receipt) -> UnitRecord:
     )
 
 
-def ending_record(unit: UnitState) -> UnitRecord:
+def own_columns(unit: UnitState) -> dict[str, str | None]:
+    """Return the columns that a unit brings with it, for the row of one that dies before its decision."""
+    context = unit.context
+    return {
+        "envelope_id": context.envelope_id,
+        "created_ts": unit.created_ts,
+        "space_id": unit.facts.space_id,
+        "actor_id": context.actor_id,
+        "device_id": context.device_id,
+        "correlation_id": context.correlation_id,
+        "band": unit.facts.band.value,
+    }
+
+
+def abandoned_record(uow_id: str, columns: Mapping[str, Any]) -> UnitRecord:
+    """Return the row of a unit whose process died before the decision, from its `own_columns`."""
+    band = Band(columns["band"])
+    return UnitRecord(
+        uow_id=uow_id,
+        status=Status.FAILED.value,
+        committed_ts=None,
+        total_execution_time_ms=0,
+        commit_time_ms=0,
+        store_count=0,
+        total_bytes_written=0,
+        retry_count=0,
+        error_type="OwnerDied",
+        error_message=(
+            "The process died before the decision; recovery removed what it had prepared."
+            if band in (Band.GREEN, Band.AMBER)
+            else None
+        ),
+        error_ts=_ambient.now_text(),
+        recovery_attempted=1,
+        contract_version=CONTRACT_VERSION,
+        **columns,
+    )
+
+
+def ending_record(unit: UnitState, state: State) -> UnitRecord:
     """Return the row of a unit that failed or was rolled back: nothing of it is stored anywhere."""
     columns: dict[str, Any] = {"store_count": len(unit.stores()), "total_bytes_written": 0, "commit_time_ms": 0}
-    if unit.state is not State.FAILED:
+    if state is not State.FAILED:
         return _record(unit, Status.ROLLED_BACK, **columns)
-    error = unit.error
-    assert error is not None  # noqa: S101 - for the type checker
+    error = unit.error or sys.exception() or LedgerError("The commit failed.")
     return _record(
         unit,
         Status.FAILED,

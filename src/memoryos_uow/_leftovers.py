@@ -1,7 +1,9 @@
 """Rows that are written later, because writing them at once would cost a commit or hold up an exception.
 
-Two sorts: how long a unit took, known only after its commit; and the row of a failed unit that found the ledger busy.
-They go along with the next transaction of this process, or with `Coordinator.settle`.
+Three sorts: how long a unit took, known only after its commit; the row of a failed unit that found the ledger busy; and
+the removal of what a recoverer would have needed of a unit that is settled. They go along with the next transaction of
+this process, or with `Coordinator.settle`. A process killed before that loses nothing that matters: a timing stays
+unknown, and what is settled is settled once more by recovery, which is harmless.
 
 Promise: they never make another unit fail or wait, and a row that cannot be written at all is reported.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from memoryos_uow import _log
+from memoryos_uow import _coordination, _log
 from memoryos_uow.errors import UnitOfWorkError
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class Carried(NamedTuple):
 
     timings: list[Timing]
     endings: list[UnitRecord]
+    settled: list[str]
 
 
 class Leftovers:
@@ -38,9 +41,10 @@ class Leftovers:
         self._rows = rows
         self._timings: deque[Timing] = deque(maxlen=_KEPT_MAX)
         self._endings: deque[UnitRecord] = deque(maxlen=_KEPT_MAX)
+        self._settled: deque[str] = deque()
 
     def __bool__(self) -> bool:
-        return bool(self._timings or self._endings)
+        return bool(self._timings or self._endings or self._settled)
 
     def add_timing(self, timing: Timing) -> None:
         """Keep how long a unit took."""
@@ -50,10 +54,16 @@ class Leftovers:
         """Keep the row of a unit that failed or was rolled back."""
         self._endings.append(record)
 
+    def add_settled(self, uow_id: str) -> None:
+        """Keep the id of a unit of which nothing has to be recovered any more."""
+        self._settled.append(uow_id)
+
     def write(self, tx: SQLiteTransaction) -> Carried:
         """Write everything that waits inside `tx`."""
-        carried = Carried(_drain(self._timings), _drain(self._endings))
+        carried = Carried(_drain(self._timings), _drain(self._endings), _drain(self._settled))
         self._rows.fill_in(tx, carried.timings)
+        if carried.settled:
+            _coordination.forget(tx, carried.settled)
         if carried.endings:
             self._write_endings(tx, carried.endings)
         return carried
@@ -74,6 +84,7 @@ class Leftovers:
         """Keep `carried` for another transaction: the one that carried it was rolled back."""
         self._timings.extendleft(reversed(carried.timings))
         self._endings.extendleft(reversed(carried.endings))
+        self._settled.extendleft(reversed(carried.settled))
 
     def give_up(self) -> None:
         """Report rows that no transaction will carry any more."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from memoryos_uow import _ambient, _opening
+from memoryos_uow import _ambient, _log, _opening
 from memoryos_uow._coordinator import Coordinator
+from memoryos_uow._recovery import Recovery
 from memoryos_uow._rows import LedgerRows
 from memoryos_uow._sql_calls import SqlCalls
 from memoryos_uow.engines._sql_guard import SqlGuard
 from memoryos_uow.engines.sqlite import SQLiteEngine
+from memoryos_uow.errors import UnitOfWorkError
 
 if TYPE_CHECKING:
     import os
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from memoryos_uow._names import Durability
     from memoryos_uow._registry import StoreRegistry
     from memoryos_uow.abc import Store
+
+
+RECOVERY_BUDGET_S: Final = 10.0
+"""How long opening may spend on what dead processes left; the rest is for `Ledger.recover`."""
 
 
 class OpenLedger:
@@ -38,7 +44,8 @@ class OpenLedger:
         self.origin = origin
         self.limits = limits
         self.coordinator = Coordinator(engine, rows, registry, origin=origin)
-        self.sql = SqlCalls(SqlGuard(engine), self.coordinator)
+        self.sql = SqlCalls(SqlGuard(engine), self.coordinator.transactions)
+        self.recovery = Recovery(engine, rows, registry, self.coordinator)
         self.closed = False
         self._registry = registry
         self._pid = _ambient.process_id()
@@ -73,7 +80,19 @@ class OpenLedger:
         except BaseException:
             engine.close()
             raise
-        return cls(engine, rows, registry, origin=recorded, limits=limits)
+        ledger = cls(engine, rows, registry, origin=recorded, limits=limits)
+        ledger._recover_leftovers()
+        return ledger
+
+    def _recover_leftovers(self) -> None:
+        """Finish what dead processes left, for a bounded time; whatever hinders that must not hinder opening."""
+        if self.engine.read_only:
+            return
+        try:
+            if self.recovery.is_needed():
+                self.recovery.run(budget_s=RECOVERY_BUDGET_S)
+        except UnitOfWorkError as error:
+            _log.warn("uow.recovery_delayed", reason=type(error).__name__)
 
     def store(self, name: str) -> Store:
         """Return the store called `name`.

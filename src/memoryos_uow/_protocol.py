@@ -1,37 +1,51 @@
 """The life of a unit of work, decided without any input or output.
 
-Facts come in as events, what to do goes out as effects; the coordinator carries them out and reports back with the next
-event. Nothing here touches a file, a clock or a store, so the with-block, recovery and a simulation can share it.
+Facts come in as events, what to do goes out as effects; whoever drives the unit carries them out and reports back
+with the next event. Nothing here touches a file, a clock or a store, so the with-block, recovery and the simulation
+share it.
 
-Promises (numbered; `check` asserts the ones that can be executed)
+Promises (numbered; `check` asserts them for every transition)
 
 1.  A unit is committed if, and only if, the ledger holds its decision: state follows the durable fact.
-2.  Bytes outside the ledger are durable before the decision that refers to them is asked for.
+2.  Bytes outside the ledger are durable before the decision that refers to them is asked for, and the intent to make
+    them is in the ledger before they are made: whatever lies outside can be traced to a unit, living or dead.
 3.  Nothing is visible to others before the decision.
-4.  Before the decision any error, or a wish, ends the unit without trace in any store; after it nothing can.
+4.  Before the decision any error, or a wish, ends the unit and leaves nothing of it in any store; after it nothing can
+    stop the unit: what is left to do is done by its owner or, later, by whoever recovers.
 5.  A final state is left by no event.
-6.  When the answer to the decision is lost, the unit is in doubt: neither committed nor failed is claimed.
+6.  When the answer to the decision is lost, neither committed nor failed is claimed until the ledger proves one.
+7.  What a recoverer needs is forgotten only after every store has answered.
 
 States, and what may be trusted in each::
 
     ACTIVE       the block runs; writes are buffered (or lie in an open transaction, invisible to others)
     PREPARING    the block has ended well; bytes outside the ledger are made durable, then the decision is asked for
-    COMMITTED    the decision is durable; every store ends with all of the unit
+    COMMITTED    the decision is durable; some store outside the ledger has not answered yet that it holds its part
+    FINISHED     every store holds all of the unit
     ROLLED_BACK  the caller asked for it; no store holds anything of the unit
-    FAILED       an error ended it; no store holds anything of the unit
+    FAILED       an error ended it, or its process died before the decision; no store holds anything of the unit
     IN_DOUBT     the decision was asked for and its answer did not arrive
+    FOUND        a recoverer has come upon the unit's row and does not know more
 
-Transitions, and who performs them::
+Transitions, and what whoever drives the unit has to do::
 
-    ACTIVE     --CommitAsked, nothing to prepare--> PREPARING   coordinator: DECIDE
-    ACTIVE     --CommitAsked, something outside---> PREPARING   coordinator: PREPARE
-    PREPARING  --Prepared-------------------------> PREPARING   coordinator: DECIDE
-    PREPARING  --Decided--------------------------> COMMITTED   coordinator: ANNOUNCE
-    PREPARING  --AnswerLost-----------------------> IN_DOUBT    coordinator: ABANDON
-    ACTIVE     --RollbackAsked--------------------> ROLLED_BACK coordinator: UNDO, RECORD
-    ACTIVE     --Failed---------------------------> FAILED      coordinator: UNDO, RECORD
-    PREPARING  --Failed---------------------------> FAILED      coordinator: UNDO, RECORD
-    ACTIVE     --NothingToDo----------------------> COMMITTED   coordinator: UNDO; a unit without writes leaves no row
+    ACTIVE     --nothing to do-----------> FINISHED     UNDO                (a unit without writes leaves no row)
+    ACTIVE     --commit asked------------> PREPARING    DECIDE
+    ACTIVE     --commit asked, outside---> PREPARING    RECORD_INTENT
+    PREPARING  --intent recorded---------> PREPARING    PREPARE
+    PREPARING  --prepared----------------> PREPARING    DECIDE
+    PREPARING  --decided-----------------> FINISHED     ANNOUNCE
+    PREPARING  --decided, more to do-----> COMMITTED    ANNOUNCE, PUBLISH
+    COMMITTED  --published---------------> FINISHED     FORGET
+    COMMITTED  --store silent------------> COMMITTED    RECORD_SILENCE      (listed as in doubt; recovery tries again)
+    PREPARING  --answer lost-------------> IN_DOUBT     PROVE_GONE
+    IN_DOUBT   --proven gone-------------> FAILED       ABANDON             (that proof is the unit's row)
+    IN_DOUBT   --decision found----------> COMMITTED    ANNOUNCE, PUBLISH
+    ACTIVE     --rollback asked----------> ROLLED_BACK  UNDO, RECORD
+    ACTIVE     --failed------------------> FAILED       UNDO, RECORD
+    PREPARING  --failed------------------> FAILED       UNDO, ABANDON, RECORD
+    FOUND      --decision found----------> COMMITTED    PUBLISH
+    FOUND      --no decision found-------> FAILED       ABANDON, RECORD     (presumed abort)
 """
 
 from __future__ import annotations
@@ -46,52 +60,82 @@ class State(StrEnum):
     ACTIVE = "active"
     PREPARING = "preparing"
     COMMITTED = "committed"
+    FINISHED = "finished"
     ROLLED_BACK = "rolled_back"
     FAILED = "failed"
     IN_DOUBT = "in_doubt"
+    FOUND = "found"
 
 
 class Event(Enum):
     """A fact that has happened."""
 
-    COMMIT_ASKED = "the block ended well; no store has bytes outside the ledger"
-    COMMIT_ASKED_OUTSIDE = "the block ended well; some store has bytes to make durable outside the ledger"
     NOTHING_TO_DO = "the block ended well and wrote nothing"
+    COMMIT_ASKED = "the block ended well; nothing has to be made outside the ledger"
+    COMMIT_ASKED_OUTSIDE = "the block ended well; some store has bytes to make durable outside the ledger"
+    INTENT_RECORDED = "the ledger says which bytes this unit is about to make outside"
     PREPARED = "all bytes outside the ledger are durable"
-    DECIDED = "the ledger's commit returned: the decision is durable"
+    DECIDED = "the ledger's commit returned, and with it every store holds its part"
+    DECIDED_WITH_MORE = "the ledger's commit returned; stores outside have to publish their part"
+    PUBLISHED = "every store outside has answered that it holds its part"
+    STORE_SILENT = "a store outside could not answer"
     ANSWER_LOST = "the ledger's commit neither returned nor surely failed"
+    PROVEN_GONE = "a later durable write of the ledger shows that the earlier one is not there"
     ROLLBACK_ASKED = "the caller wants none of it"
     FAILED = "an error ended the unit before its decision"
+    DECISION_FOUND = "the ledger holds the decision of a unit whose owner is gone"
+    NO_DECISION_FOUND = "the ledger holds the intent, but no decision, of a unit whose owner is gone"
 
 
 class Effect(Enum):
-    """Something the coordinator has to do now."""
+    """Something to do now."""
 
+    RECORD_INTENT = "write into the ledger what is about to be made outside, and who is at it"
     PREPARE = "make bytes outside the ledger durable"
     DECIDE = "write everything in one ledger transaction and commit it"
     ANNOUNCE = "keep how long it took, to be written later"
+    PUBLISH = "have stores outside the ledger show what was decided"
+    FORGET = "remove what a recoverer would have needed"
+    RECORD_SILENCE = "write down which store did not answer, for recovery and for people"
+    PROVE_GONE = "write the failure durably over what may be left of the lost commit"
     UNDO = "roll back the open transaction, if any"
-    RECORD = "leave a row that says how the unit ended"
-    ABANDON = "drop the connection whose answer is lost"
+    ABANDON = "remove what was made outside the ledger"
+    RECORD = "leave a row that says how the unit ended, and forget its intent"
 
 
-FINAL: Final = frozenset({State.COMMITTED, State.ROLLED_BACK, State.FAILED, State.IN_DOUBT})
+FINAL: Final = frozenset({State.FINISHED, State.ROLLED_BACK, State.FAILED})
+DECIDED: Final = frozenset({State.COMMITTED, State.FINISHED})
+"""States in which the decision is durable, or there was nothing to decide."""
 
 _TABLE: Final[dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]]] = {
+    (State.ACTIVE, Event.NOTHING_TO_DO): (State.FINISHED, (Effect.UNDO,)),
     (State.ACTIVE, Event.COMMIT_ASKED): (State.PREPARING, (Effect.DECIDE,)),
-    (State.ACTIVE, Event.COMMIT_ASKED_OUTSIDE): (State.PREPARING, (Effect.PREPARE,)),
-    (State.ACTIVE, Event.NOTHING_TO_DO): (State.COMMITTED, (Effect.UNDO,)),
+    (State.ACTIVE, Event.COMMIT_ASKED_OUTSIDE): (State.PREPARING, (Effect.RECORD_INTENT,)),
+    (State.PREPARING, Event.INTENT_RECORDED): (State.PREPARING, (Effect.PREPARE,)),
+    (State.PREPARING, Event.PREPARED): (State.PREPARING, (Effect.DECIDE,)),
+    (State.PREPARING, Event.DECIDED): (State.FINISHED, (Effect.ANNOUNCE,)),
+    (State.PREPARING, Event.DECIDED_WITH_MORE): (State.COMMITTED, (Effect.ANNOUNCE, Effect.PUBLISH)),
+    (State.COMMITTED, Event.PUBLISHED): (State.FINISHED, (Effect.FORGET,)),
+    (State.COMMITTED, Event.STORE_SILENT): (State.COMMITTED, (Effect.RECORD_SILENCE,)),
+    (State.PREPARING, Event.ANSWER_LOST): (State.IN_DOUBT, (Effect.PROVE_GONE,)),
+    (State.IN_DOUBT, Event.PROVEN_GONE): (State.FAILED, (Effect.ABANDON,)),
+    (State.IN_DOUBT, Event.DECISION_FOUND): (State.COMMITTED, (Effect.ANNOUNCE, Effect.PUBLISH)),
     (State.ACTIVE, Event.ROLLBACK_ASKED): (State.ROLLED_BACK, (Effect.UNDO, Effect.RECORD)),
     (State.ACTIVE, Event.FAILED): (State.FAILED, (Effect.UNDO, Effect.RECORD)),
-    (State.PREPARING, Event.PREPARED): (State.PREPARING, (Effect.DECIDE,)),
-    (State.PREPARING, Event.DECIDED): (State.COMMITTED, (Effect.ANNOUNCE,)),
-    (State.PREPARING, Event.ANSWER_LOST): (State.IN_DOUBT, (Effect.ABANDON,)),
-    (State.PREPARING, Event.FAILED): (State.FAILED, (Effect.UNDO, Effect.RECORD)),
+    (State.PREPARING, Event.FAILED): (State.FAILED, (Effect.UNDO, Effect.ABANDON, Effect.RECORD)),
+    (State.FOUND, Event.DECISION_FOUND): (State.COMMITTED, (Effect.PUBLISH,)),
+    (State.FOUND, Event.NO_DECISION_FOUND): (State.FAILED, (Effect.ABANDON, Effect.RECORD)),
 }
+
+_DECISIONS: Final = frozenset(
+    {Event.DECIDED, Event.DECIDED_WITH_MORE, Event.DECISION_FOUND, Event.PUBLISHED, Event.STORE_SILENT}
+)
+
+_FAILURES: Final = frozenset({Event.FAILED, Event.PROVEN_GONE, Event.NO_DECISION_FOUND})
 
 
 class IllegalTransitionError(AssertionError):
-    """The coordinator reported an event that its state cannot meet: a defect of this library, never of its caller."""
+    """Whoever drives a unit reported an event that its state cannot meet: a defect of this library."""
 
 
 def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
@@ -109,24 +153,37 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
 
 
 def check(state: State, event: Event, after: State, effects: tuple[Effect, ...]) -> None:
-    """Assert promises 1 to 6 for one transition; the tests run it over the whole table."""
-    assert state not in FINAL, "promise 5"  # noqa: S101 - this function is an executable definition
-    assert (after is State.COMMITTED) == (event in (Event.DECIDED, Event.NOTHING_TO_DO)), "promise 1"  # noqa: S101
+    """Assert the promises for one transition; the tests run it over the whole table and over seeded mistakes."""
+    _promise(1, (after in DECIDED) == (event in _DECISIONS or event is Event.NOTHING_TO_DO))
     if Effect.DECIDE in effects:
-        assert event in (Event.COMMIT_ASKED, Event.PREPARED), "promise 2"  # noqa: S101
-    if Effect.ANNOUNCE in effects:
-        assert event is Event.DECIDED, "promise 3"  # noqa: S101
-    if event is Event.DECIDED:
-        assert Effect.UNDO not in effects, "promise 4"  # noqa: S101
-    assert (after is State.ROLLED_BACK) == (event is Event.ROLLBACK_ASKED), "promise 4"  # noqa: S101
-    assert (after is State.FAILED) == (event is Event.FAILED), "promise 4"  # noqa: S101
+        _promise(2, event in (Event.COMMIT_ASKED, Event.PREPARED))
+    if Effect.PREPARE in effects:
+        _promise(2, event is Event.INTENT_RECORDED)
+    if {Effect.PUBLISH, Effect.ANNOUNCE} & set(effects):
+        _promise(3, event in _DECISIONS)
+    _promise(4, (after is State.ROLLED_BACK) == (event is Event.ROLLBACK_ASKED))
+    _promise(4, (after is State.FAILED) == (event in _FAILURES))
     if after in (State.FAILED, State.ROLLED_BACK):
-        assert effects[:1] == (Effect.UNDO,), "promise 4"  # noqa: S101
-    assert (after is State.IN_DOUBT) == (event is Event.ANSWER_LOST), "promise 6"  # noqa: S101
+        _promise(4, state not in DECIDED)
+        _promise(4, state is State.ACTIVE or Effect.ABANDON in effects)
+        _promise(4, state in (State.IN_DOUBT, State.FOUND) or effects[:1] == (Effect.UNDO,))
+    if event in _DECISIONS:
+        _promise(4, not {Effect.UNDO, Effect.ABANDON} & set(effects))
+    _promise(5, state not in FINAL)
+    _promise(6, (after is State.IN_DOUBT) == (event is Event.ANSWER_LOST))
+    if state is State.IN_DOUBT:
+        _promise(6, event in (Event.PROVEN_GONE, Event.DECISION_FOUND))
     if after is State.IN_DOUBT:
-        assert Effect.RECORD not in effects, "promise 6"  # noqa: S101
+        _promise(6, Effect.RECORD not in effects)
+    if Effect.FORGET in effects:
+        _promise(7, event is Event.PUBLISHED)
+
+
+def _promise(number: int, holds: bool) -> None:  # noqa: FBT001 - it reads as a sentence
+    if not holds:
+        raise AssertionError(f"Promise {number} of the protocol is broken.")
 
 
 def transitions() -> dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]]:
-    """Return a copy of the whole table, for tests and documentation."""
+    """Return a copy of the whole table, for tests, documents and models."""
     return dict(_TABLE)

@@ -101,3 +101,22 @@ class Violation:
     uow_id: str | None
     detail: str
     """One sentence with the column and its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryReport:
+    """What recovery did, as ids of units."""
+
+    rolled_forward: tuple[str, ...] = ()
+    """Decided by a process that did not come to publish them everywhere: now every store holds them."""
+    rolled_back: tuple[str, ...] = ()
+    """Left without a decision by a process that died: recorded as failed, and nothing of them is left."""
+    in_doubt: tuple[str, ...] = ()
+    """A store did not answer, or is not registered: kept, and tried again by the next recovery."""
+
+    def __add__(self, other: RecoveryReport) -> RecoveryReport:
+        return RecoveryReport(
+            self.rolled_forward + other.rolled_forward,
+            self.rolled_back + other.rolled_back,
+            self.in_doubt + other.in_doubt,
+        )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _ambient, _schema
 from memoryos_uow._names import SQL_STORE, check_store_name
-from memoryos_uow.abc import Store
+from memoryos_uow.abc import NEEDED, Store
 from memoryos_uow.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from memoryos_uow.abc import Home, Reader, Transaction
     from memoryos_uow.engines._transaction import SQLiteTransaction
 
-_TABLES: Final = ("uow_stores", "uow_documents", "uow_vectors", "uow_blobs")
+_TABLES: Final = tuple(made.name for made in _schema.created(_schema.STORES))
 
 
 class StoreRegistry:
@@ -51,6 +51,7 @@ class StoreRegistry:
                     hint="Pass instances from memoryos_uow.stores, or of a class that has every method of Store.",
                 )
             name = check_store_name(store.name)
+            _refuse_empty_claims(store)
             if name in self._stores:
                 raise UsageError(f"Two stores are called {name!r}.", hint="Give each store of a ledger its own name.")
             self._stores[name] = store
@@ -65,6 +66,10 @@ class StoreRegistry:
 
     def __getitem__(self, name: str) -> Store:
         return self._stores[name]
+
+    def get(self, name: str) -> Store | None:
+        """Return the store called `name` if it is registered."""
+        return self._stores.get(name)
 
     def find(self, name: object, reader: Callable[[], Any]) -> Store:
         """Return the store called `name`; where the ledger allows it, an unknown name becomes a document store.
@@ -185,3 +190,16 @@ class StoreRegistry:
                 problems.append((store.name, error))
         for name, problem in problems:
             raise StoreError(f"The store {name!r} could not be closed.", store=name) from problem
+
+
+def _refuse_empty_claims(store: Store) -> None:
+    """Refuse a store whose capability promises what its methods cannot keep."""
+    lacking = [needed.__name__ for needed in NEEDED.get(store.capability, (Store,)) if not isinstance(store, needed)]
+    if store.capability not in NEEDED:
+        lacking = ["a known capability"]
+    if lacking:
+        raise UsageError(
+            f"The store {store.name!r} claims to be {store.capability}, but lacks {' and '.join(lacking)}.",
+            hint="Give it the methods that memoryos_uow.abc names, or the capability that it really has.",
+            store=store.name,
+        )

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
+from memoryos_uow import _ambient
 from memoryos_uow._records import UnitRecord, WriteRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from memoryos_uow.abc import Reader, Transaction
+    from memoryos_uow.errors import UnitOfWorkError
     from memoryos_uow.receipts import Described, ReceiptWrite
 
 _OURS: Final = ("writes", "commit_seq", "execution_us", "commit_us")
@@ -22,6 +24,20 @@ UNIT_COLUMNS: Final = tuple(f.name for f in fields(UnitRecord) if f.name not in 
 WRITE_COLUMNS: Final = tuple(f.name for f in fields(WriteRecord))
 _BASIC_UNIT_COLUMNS: Final = UNIT_COLUMNS[:5]
 _BASIC_WRITE_COLUMNS: Final = WRITE_COLUMNS[:5]
+
+
+_RECORD_TABLES: Final = ("uow_documents", "uow_vectors", "uow_blobs", "uow_heads")
+# A ledger that was taken down to 1.0.0 and up again begins a new history; its records keep the versions of the former
+# one, so the first number is beyond them all. Only then are they looked through.
+_OLD_VERSIONS: Final = " UNION ALL ".join(
+    f"SELECT max(version) AS version FROM {table}"  # noqa: S608 - names from above
+    for table in _RECORD_TABLES
+)
+# A ledger that was taken down to 1.0.0 and up again begins a new history; its records keep the versions of the former
+# one, so the first number is beyond them all. Only then are they looked through.
+_NEXT_COMMIT: Final = (
+    f"SELECT coalesce((SELECT max(commit_seq) FROM uow_ledger), (SELECT max(version) FROM ({_OLD_VERSIONS})), 0) + 1"
+)
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
@@ -77,7 +93,7 @@ class LedgerRows:
         if self.basic:
             # Rows are only ever appended, so the row number serves as the records' version.
             return Position(tx.rows("SELECT coalesce(max(rowid), 0) + 1 FROM unit_of_work")[0][0], None, None)
-        commit_seq = tx.rows("SELECT coalesce(max(commit_seq), 0) + 1 FROM uow_ledger")[0][0]
+        commit_seq = tx.rows(_NEXT_COMMIT)[0][0]
         space = tx.rows("SELECT space_seq, head FROM uow_spaces WHERE space_id = ?", (space_id,))
         space_seq, head = space[0] if space else (0, None)
         return Position(commit_seq, space_seq + 1, head)
@@ -131,6 +147,28 @@ class LedgerRows:
             " ON CONFLICT (space_id) DO UPDATE SET space_seq = excluded.space_seq, head = excluded.head",
             (receipt.space_id, receipt.space_seq, receipt.hash),
         )
+
+    def record_silence(self, tx: Transaction, uow_id: str, silent: Mapping[str, UnitOfWorkError]) -> None:
+        """Note on a committed unit that a store has not answered; a later success leaves the note and its time."""
+        if self.basic or not silent:
+            return
+        store, error = next(iter(silent.items()))
+        tx.execute(
+            "UPDATE unit_of_work SET error_type = ?, failed_store = ?, error_ts = ?, recovery_attempted = 1"
+            " WHERE uow_id = ?",
+            (type(error).__qualname__, store, _ambient.now_text(), uow_id),
+        )
+
+    def record_recovery(self, tx: Transaction, uow_ids: Iterable[str]) -> None:
+        """Note on units that recovery was tried."""
+        if not self.basic:
+            tx.execute_many(
+                "UPDATE unit_of_work SET recovery_attempted = 1 WHERE uow_id = ?", [(uow_id,) for uow_id in uow_ids]
+            )
+
+    def exists(self, reader: Reader, uow_id: str) -> bool:
+        """Say whether the ledger has a row of this unit."""
+        return bool(reader.rows("SELECT 1 FROM unit_of_work WHERE uow_id = ?", (uow_id,)))
 
     def fill_in(self, tx: Transaction, timings: Iterable[Timing]) -> None:
         """Write how long committed units took."""

@@ -22,6 +22,7 @@ UP: Final = "1.1.0.up.sql"
 DOWN: Final = "1.1.0.down.sql"
 LEDGER: Final = "ledger.sql"
 STORES: Final = "stores.sql"
+SECOND_FILE: Final = "second_file.sql"
 VALIDATION: Final = "validation.sql"
 UNIT_RECORD: Final = "unit_of_work_enhanced.schema.json"
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from memoryos_uow import _ambient
-from memoryos_uow._coordinator import blaming
 from memoryos_uow._names import SQL_STORE, plain, text_problem
+from memoryos_uow._transactions import blaming
 from memoryos_uow.abc import Write
 from memoryos_uow.errors import UsageError
 from memoryos_uow.stores._sql import check_parameters, statement_content
@@ -18,7 +18,7 @@ from memoryos_uow.stores._sql import check_parameters, statement_content
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from memoryos_uow._coordinator import Coordinator
+    from memoryos_uow._transactions import UnitTransactions
     from memoryos_uow._unit_state import UnitState
     from memoryos_uow.engines._sql_guard import SqlGuard, Statement
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class SqlCalls:
     """Runs the application's own SQL inside units."""
 
-    def __init__(self, guard: SqlGuard, coordinator: Coordinator) -> None:
+    def __init__(self, guard: SqlGuard, transactions: UnitTransactions) -> None:
         self._guard = guard
-        self._coordinator = coordinator
+        self._transactions = transactions
 
     def run(
         self, unit: UnitState, sql: object, parameters: Sequence[object] | Mapping[str, object]
@@ -52,17 +52,17 @@ class SqlCalls:
         if not unit.changed_schema:
             return self._guard.classify(sql, parameters)
         # Tables and triggers of the unit's own making: only its own connection sees them.
-        return self._guard.classify(sql, parameters, inside=self._coordinator.flush(unit).connection)
+        return self._guard.classify(sql, parameters, inside=self._transactions.flush(unit).connection)
 
     def _run_now(
         self, unit: UnitState, sql: str, parameters: tuple[object, ...] | dict[str, object]
     ) -> list[tuple[Any, ...]]:
-        return self._coordinator.flush(unit).rows(sql, parameters)
+        return self._transactions.flush(unit).rows(sql, parameters)
 
     def _write_now(self, unit: UnitState, write: Write) -> list[tuple[Any, ...]]:
         """Run a statement that writes and cannot wait; one that fails half-way leaves nothing."""
         unit.buffer.refuse_excess(write)  # once it has run it is too late
-        tx = self._coordinator.flush(unit)
+        tx = self._transactions.flush(unit)
         with tx.step():
             rows = tx.rows(*write.payload)
             unit.buffer.add_applied(write)

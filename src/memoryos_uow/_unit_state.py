@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memoryos_uow._rows import Position
     from memoryos_uow.abc import UnitFacts
     from memoryos_uow.engines._transaction import SQLiteTransaction
+    from memoryos_uow.errors import UnitOfWorkError
     from memoryos_uow.receipts import Receipt
 
 
@@ -50,6 +51,12 @@ class UnitState:
     position: Position | None = None
     carried: Carried | None = None
     """Rows of earlier units that go along with this one's transaction."""
+    plan: dict[str, list[str]] = field(default_factory=dict)
+    """By store, the tokens of what is made outside the ledger before the decision."""
+    has_intent: bool = False
+    """The ledger holds a row of this unit's intent, under epoch 1."""
+    silent: dict[str, UnitOfWorkError] = field(default_factory=dict)
+    """Stores that could not publish their part after the decision, and why."""
     changed_schema: bool = False
     """The open transaction holds tables that others cannot see yet."""
     retry_count: int = 0

@@ -8,15 +8,24 @@ A store is what a unit of work writes to. The coordinator is the only caller of 
    missing. Idempotent; several processes may race, each inside its own transaction.
 3. ``encode``  once per write, when the caller makes it. No input or output. **Everything that can be refused without
    looking at stored data must be refused here**, because nothing has been written yet.
-4. ``prepare`` once per unit that wrote to this store, before the decision and without the ledger's lock. Only stores
-   that keep bytes outside the ledger do anything here; on return these bytes must be **durable** (file and directory
-   synced), invisible, and harmless if the decision never comes. Must be repeatable.
-5. ``apply``   inside the ledger's transaction, with the write lock held, for runs of consecutive writes in the order in
+4. ``plan``    once per unit that wrote to this store, if the store is an `OutsideStore`: says which bytes `prepare`
+   will make. The ledger records that before they are made, so that they can be found after a crash.
+5. ``prepare`` once per unit with a plan, before the decision and without the ledger's lock. On return the bytes must be
+   **durable** (file and directory synced), invisible, and harmless if the decision never comes. Must be repeatable.
+6. ``apply``   inside the ledger's transaction, with the write lock held, for runs of consecutive writes in the order in
    which they were made. All through the transaction that is passed in: its commit is the decision, its rollback undoes
-   everything. May be called several times in one unit. Raises `StoreError` to refuse; the whole unit then ends.
+   everything. May be called several times in one unit. Raises `StoreError` to refuse; the whole unit then ends. This is
+   the **last moment to refuse**: a `Publisher` checks here whatever its `publish` could stumble over.
+7. ``publish`` after the decision, if the store is a `Publisher`: shows what was decided. It may be called any number of
+   times, by any process, months later, concurrently, for units in any order. It must bring about the same as if it had
+   been called once for each unit in commit order: a record never goes back to an older unit's value. On return it is
+   durable. It may fail only because something is out of reach (`StoreUnavailable`); it is then called again later.
+8. ``abandon`` for a unit with a plan that ended without a decision: removes what `prepare` made. Idempotent, by any
+   process, also when nothing was made. Must never touch what a decision refers to.
 
 ``read``, ``version``, ``search`` and ``keys`` look through the reader they are given, which is the unit's own open
-transaction or a snapshot, and change nothing. ``close`` may be called twice and must not fail.
+transaction or a snapshot, and change nothing. What was decided and is not published yet must be seen by them, because
+for the ledger it is there. ``close`` may be called twice and must not fail.
 
 No method retries: waiting and trying again are the coordinator's.
 """
@@ -25,10 +34,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from memoryos_uow._limits import Limits
@@ -42,7 +52,14 @@ class Capability(StrEnum):
     SAME_TRANSACTION = "same_transaction"
     """Before: rows in the ledger's own transaction. Decision: its commit. After: nothing."""
     CONTENT_ADDRESSED = "content_addressed"
-    """Before: bytes durable under their digest, unreferenced. Decision: the reference row. After: nothing."""
+    """Before: bytes durable under their digest, unreferenced. Decision: the reference row. After: nothing, and a sweep
+    of bytes that nobody refers to. Needs `OutsideStore`."""
+    STAGED = "staged"
+    """Before: durable in a hidden place under the unit's id. Decision: the ledger's commit. After: published, by rename
+    or by switching, idempotently. Needs `OutsideStore` and `Publisher`."""
+    REDO = "redo"
+    """Before: checked; the payload goes into the decision's transaction. Decision: the ledger's commit. After: applied
+    idempotently and in order. Needs `Publisher`."""
 
 
 class Absent(Enum):
@@ -93,6 +110,22 @@ class Home:
 
 
 Parameters: TypeAlias = "Sequence[object] | Mapping[str, object]"
+
+
+@dataclass(frozen=True, slots=True)
+class Redo:
+    """One write that was decided and is still to be published by its store."""
+
+    commit_seq: int
+    """Version of the record: never let an entry overwrite one with a greater number."""
+    seq: int
+    """Order within the unit."""
+    uow_id: str
+    space_id: str
+    key: str
+    operation: Operation
+    payload: bytes
+    """What `Publisher.redo` returned."""
 
 
 class Reader(Protocol):
@@ -209,3 +242,58 @@ class Store(Protocol):
     def close(self) -> None:
         """Let go of everything held outside the ledger."""
         ...
+
+
+@runtime_checkable
+class OutsideStore(Store, Protocol):
+    """A store that makes bytes outside the ledger before the decision."""
+
+    def plan(self, unit: UnitFacts, writes: Sequence[Write]) -> list[str]:
+        """Return a token for everything `prepare` will make for these writes; [] if it has nothing to do. No I/O."""
+        ...
+
+    def abandon(self, uow_id: str, tokens: Sequence[str]) -> None:
+        """Remove what `prepare` made for a unit that was not decided.
+
+        Raises:
+            StoreUnavailable: it cannot be removed at the moment; somebody will call again.
+        """
+        ...
+
+    def sweep(self, tx: Transaction, planned: Collection[str]) -> int:
+        """Remove bytes that belong to no unit; return how many pieces were removed.
+
+        Called with the ledger's write lock held, so that no unit can be decided meanwhile: what neither the ledger's
+        rows refer to nor a unit at work has `planned` (its tokens and ids) belongs to nobody.
+        """
+        ...
+
+
+@runtime_checkable
+class Publisher(Store, Protocol):
+    """A store that has something to do after the decision."""
+
+    def redo(self, unit: UnitFacts, write: Write) -> bytes:
+        """Return what `publish` will need of `write`, to be kept in the ledger until it has been published."""
+        ...
+
+    def publish(self, reader: Reader, entries: Sequence[Redo]) -> None:
+        """Show what was decided; see the module's text for what that owes.
+
+        `entries` are in commit order and may belong to several units; `reader` sees the ledger as it is now.
+
+        Raises:
+            StoreUnavailable: something is out of reach; nothing is lost, somebody will call again.
+        """
+        ...
+
+
+NEEDED: Final[Mapping[Capability, tuple[type, ...]]] = MappingProxyType(
+    {
+        Capability.SAME_TRANSACTION: (),
+        Capability.CONTENT_ADDRESSED: (OutsideStore,),
+        Capability.STAGED: (OutsideStore, Publisher),
+        Capability.REDO: (Publisher,),
+    }
+)
+"""The protocols beyond `Store` that a store of each capability keeps; one that claims more than it has is refused."""

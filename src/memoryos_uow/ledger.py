@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from memoryos_uow._records import UnitRecord, Violation
+    from memoryos_uow._records import RecoveryReport, UnitRecord, Violation
     from memoryos_uow._rows import LedgerRows
     from memoryos_uow.abc import Store
     from memoryos_uow.engines._transaction import SQLiteReader
@@ -184,6 +184,20 @@ class Ledger:
             signature=record.receipt_signature,
             **parts,
         )
+
+    def recover(self) -> RecoveryReport:
+        """Finish what other processes left unfinished, and remove bytes outside the ledger that belong to no unit.
+
+        Forward where there is a decision, back where there is none; both can be repeated and interrupted at any point,
+        and several processes may do it at once. Opening a ledger does the same, without the sweep and bounded in time.
+
+        Raises:
+            LedgerError: the ledger cannot be read or written.
+        """
+        self._opened.engine.refuse_misuse()
+        report = self._opened.recovery.run()
+        self._opened.recovery.sweep()
+        return report
 
     def validate(self) -> list[Violation]:
         """Run the specification's five contract validations; return every row that breaks one, none if all is well.

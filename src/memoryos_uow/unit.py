@@ -25,7 +25,7 @@ from memoryos_uow._names import (
     check_choice,
     check_identifier,
 )
-from memoryos_uow._protocol import FINAL, State
+from memoryos_uow._protocol import State
 from memoryos_uow._unit_state import Context, UnitState
 from memoryos_uow.abc import UnitFacts, Write
 from memoryos_uow.errors import RecordExists, RecordMissing, UnitOfWorkError, UsageError
@@ -47,6 +47,7 @@ _STATUS = {
     State.ACTIVE: Status.PENDING,
     State.PREPARING: Status.PENDING,
     State.COMMITTED: Status.COMMITTED,
+    State.FINISHED: Status.COMMITTED,
     State.ROLLED_BACK: Status.ROLLED_BACK,
     State.FAILED: Status.FAILED,
     State.IN_DOUBT: Status.PENDING,
@@ -199,7 +200,7 @@ class UnitOfWork:
         state, ledger = self._live()
         # Not a token reset: a generator may leave the block in another context than it entered it.
         _open_units.set(tuple(unit for unit in _open_units.get() if unit is not self))
-        if state.state in FINAL:
+        if state.state is not State.ACTIVE:
             return False  # rolled back inside the block
         if exc is None:
             exc = self._problem_with_caller()
@@ -238,12 +239,12 @@ class UnitOfWork:
         try:
             yield
         except BaseException:
-            if state.state not in FINAL:
-                ledger.coordinator.return_to(state, mark)
+            if state.state is State.ACTIVE:
+                ledger.coordinator.transactions.return_to(state, mark)
             raise
-        if state.state not in FINAL:
+        if state.state is State.ACTIVE:
             self._active()
-            ledger.coordinator.keep(state, mark)
+            ledger.coordinator.transactions.keep(state, mark)
 
     # Stores and SQL
 
@@ -299,11 +300,11 @@ class UnitOfWork:
     def _read(self, store: Store, key: str, default: object) -> Any:
         state, ledger = self._active()
         key = check_identifier(key, "key", max_bytes=MAX_KEY_BYTES)
-        return ledger.coordinator.read(state, store, key, default)
+        return ledger.coordinator.reading.read(state, store, key, default)
 
     def _search(self, store: Store, query: object, k: int, options: Mapping[str, Any]) -> list[Hit]:
         state, ledger = self._active()
-        return ledger.coordinator.search(state, store, query, k, options)
+        return ledger.coordinator.reading.search(state, store, query, k, options)
 
     def _live(self) -> tuple[UnitState, OpenLedger]:
         if self._state is None or self._ledger is None:

@@ -2,8 +2,8 @@
 
 Promise: the answer comes from SQLite itself (its authorizer and EXPLAIN, https://sqlite.org/c3ref/set_authorizer.html),
 not from reading the text; nothing is executed. Statements that would break a unit's atomicity (transactions,
-savepoints, ATTACH, PRAGMA, VACUUM, temporary objects) or write tables of the library's own are refused. The one exception
-is the body of a trigger, which SQLite looks at only when it fires: there the text may not name these tables at all.
+savepoints, ATTACH, PRAGMA, VACUUM, temporary objects) or write tables of the library's own are refused. One exception: the
+body of a trigger, which SQLite looks at only when it fires, is read as text and may not name these tables at all.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def _is_ours(name: str | None) -> bool:
 
 
 def _would_be_ours(name: str | None) -> bool:
-    """Say whether a new table of that name, or one of its hidden tables if it is a virtual one, would be taken for ours."""
+    """Say whether a new table of that name would be taken for ours, or one of its hidden tables if it is virtual."""
     return _is_ours(name) or _is_ours(f"{name}_data")
 
 

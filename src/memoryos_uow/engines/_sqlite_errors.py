@@ -44,11 +44,13 @@ _NOTADB: Final = 26
 _WAITING: Final = (_BUSY, _LOCKED, _PROTOCOL)  # _PROTOCOL: too many connections began to use the log at once
 
 FOREIGN: Final = (sqlite3.Error, sqlite3.Warning, UnicodeError, OverflowError, MemoryError)
-"""What a call of ``sqlite3`` may raise besides exceptions of signal handlers: a name in a damaged file that is not UTF-8
-arrives as UnicodeError, an integer beyond 64 bits as OverflowError, SQLITE_NOMEM as MemoryError."""
+"""What a call of ``sqlite3`` may raise besides exceptions of signal handlers: a name in a damaged file that is not
+UTF-8 arrives as UnicodeError, an integer beyond 64 bits as OverflowError, SQLITE_NOMEM as MemoryError."""
 
 # How sqlite3 begins what it says, without any code, of stored text that is not UTF-8; the text itself follows.
 _UNDECODABLE: Final = "Could not decode to UTF-8"
+
+_SYNC_FAILED: Final = (1034, 1290)  # SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC
 
 _WORDS: Final = {
     _NOMEM: ("There is not enough memory.", "Free some memory, then run the unit again."),
@@ -61,6 +63,14 @@ _WORDS: Final = {
 def is_busy(error: BaseException) -> bool:
     """Say whether `error` means that another connection holds the lock."""
     return _primary_code(error) in _WAITING
+
+
+def leaves_doubt(error: BaseException) -> bool:
+    """Say whether a failed commit may have left a whole transaction in the log, to be found after a crash.
+
+    That is so when everything was written and only the sync failed: nothing may be assumed of it then.
+    """
+    return getattr(error, "sqlite_errorcode", None) in _SYNC_FAILED
 
 
 def _primary_code(error: BaseException) -> int:
@@ -81,15 +91,11 @@ def translate(error: BaseException, path: str, *, with_values: bool = False) -> 
             f"Other writers kept {path} locked.",
             hint="Nothing was written. Run the unit again, or allow more busy_timeout.",
         )
-    if isinstance(error, UnicodeDecodeError) or str(error).startswith(_UNDECODABLE):
-        return LedgerCorrupt(
-            f"The file {path} holds text that is not valid UTF-8.",
-            hint="It was left as it is. If that text is meant, store it and read it as a blob.",
-        )
-    if code in (_CORRUPT, _NOTADB):
+    undecodable = isinstance(error, UnicodeDecodeError) or str(error).startswith(_UNDECODABLE)
+    if undecodable or code in (_CORRUPT, _NOTADB):
         what = "is not a SQLite database" if code == _NOTADB else "is damaged"
         return LedgerCorrupt(
-            f"The file {path} {what}.",
+            f"The file {path} {'holds text that is not valid UTF-8' if undecodable else what}.",
             hint="It was left as it is. Check the path, or restore the file from a copy.",
         )
     if code == _CONSTRAINT:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from memoryos_uow.engines._sqlite_errors import FOREIGN, translate
+from memoryos_uow.engines._sqlite_errors import FOREIGN, leaves_doubt, translate
 from memoryos_uow.errors import LedgerError, UnitOfWorkError
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class SQLiteTransaction(SQLiteReader):
         """How often the lock was not free when asked for."""
         self.decided = False
         """True once the commit is durable."""
+        self.answer_lost = False
+        """True when the commit failed in such a way that a crash might still bring it back."""
         self._on_end: OnEnd | None = on_end
 
     @property
@@ -166,6 +168,7 @@ class SQLiteTransaction(SQLiteReader):
             connection.execute("COMMIT")
         except FOREIGN as error:
             failed = True
+            self.answer_lost = leaves_doubt(error)
             raise translate(error, self._path) from error
         finally:
             # A signal handler may raise right after SQLite's commit returned: the fact counts, not the exception.

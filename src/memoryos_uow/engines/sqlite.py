@@ -200,14 +200,15 @@ class SQLiteEngine:
             waits += 1
 
         try:
-            tx = self._begin_immediate(self.busy_timeout_s if wait_s is None else wait_s, relaxed, count_wait)
+            wait_s = self.busy_timeout_s if wait_s is None else wait_s
+            tx = self._begin_immediate(wait_s, relaxed=relaxed, on_wait=count_wait)
         except LedgerBusy as busy:
             busy.busy_waits = waits
             raise
         tx.busy_waits = waits
         return tx
 
-    def _begin_immediate(self, wait_s: float, relaxed: bool, on_wait: Callable[[], None]) -> SQLiteTransaction:
+    def _begin_immediate(self, wait_s: float, *, relaxed: bool, on_wait: Callable[[], None]) -> SQLiteTransaction:
         begun = _ambient.monotonic_ns()
         self._take_turn(wait_s, on_wait)
         try:

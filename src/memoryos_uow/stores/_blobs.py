@@ -5,17 +5,14 @@ Layout of the directory: ``<16 hex of SHA-256 of the space>/<first 2 hex of the 
 what another one holds, and erasing a space would need a count of references.
 
 Promise: a large blob is durable as a file before the decision and referred to by the decision, so a crash leaves at
-most a file to which nothing refers. So does overwriting and deleting: this version never removes a file. (A sweep of
-files without reference is to come; until then they only take space.) What is read has the size and digest that were
-recorded.
+most a file to which nothing refers, and so does overwriting and deleting. `Ledger.recover` sweeps such files; one that
+a unit at work is about to refer to is never swept. What is read has the size and digest that were recorded.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
@@ -23,13 +20,15 @@ from memoryos_uow._canonical import sha256_hex
 from memoryos_uow._names import text_problem
 from memoryos_uow._records import Content
 from memoryos_uow.abc import Capability
-from memoryos_uow.errors import StoreError, StoreUnavailable
+from memoryos_uow.errors import StoreError
 from memoryos_uow.stores._blob_keys import key_problem
-from memoryos_uow.stores._durable_files import NewFile, make_root, read_file, root_problem, write_files
+from memoryos_uow.stores._durable_files import NewFile, make_root, read_file, remove_files, root_problem, write_files
+from memoryos_uow.stores._os_errors import translated
 from memoryos_uow.stores._record_table import RecordStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from memoryos_uow._limits import Limits
     from memoryos_uow.abc import Home, Reader, Transaction, UnitFacts, Write
@@ -37,13 +36,6 @@ if TYPE_CHECKING:
 INLINE_BELOW_BYTES: Final = 65_536
 """Blobs of fewer bytes live in the ledger's file (design, section 4)."""
 
-# What may be over when the same unit is tried again. EIO is not among these: after a failed fsync the kernel may call
-# the next one a success although the bytes are lost.
-_PASSING: Final = frozenset(
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EBUSY", "EINTR", "ESTALE", "ETIMEDOUT")
-    if hasattr(errno, name)
-)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -202,6 +194,14 @@ class BlobStore(RecordStore):
 
     # Files
 
+    def plan(self, unit: UnitFacts, writes: Sequence[Write]) -> list[str]:
+        """Return the paths, below the directory, of the files that the large blobs of `writes` will be."""
+        return sorted("/".join((*_folders(unit.space_id, digest), digest)) for digest in self._large(writes))
+
+    def _large(self, writes: Sequence[Write]) -> dict[str, bytes]:
+        blobs = (write.payload for write in writes if write.payload is not None)
+        return {blob.digest: blob.data for blob in blobs if self._is_file(blob)}
+
     def prepare(self, unit: UnitFacts, writes: Sequence[Write]) -> None:
         """Write the large blobs of `writes` as files; on return they are durable, and nothing refers to them yet.
 
@@ -209,33 +209,33 @@ class BlobStore(RecordStore):
             StoreUnavailable: at the moment there is no room, or no file can be opened.
             StoreError: the directory cannot be written.
         """
-        blobs = (write.payload for write in writes if write.payload is not None)
-        large = {blob.digest: blob.data for blob in blobs if self._is_file(blob)}
-        if large:
-            with self._translated("write below"):
-                write_files(
-                    self._root,
-                    (NewFile(_folders(unit.space_id, digest), digest, data) for digest, data in large.items()),
-                )
+        with self._translated("write below"):
+            write_files(
+                self._root,
+                (
+                    NewFile(_folders(unit.space_id, digest), digest, data)
+                    for digest, data in self._large(writes).items()
+                ),
+            )
 
-    @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
-        """Turn an OSError of the block into ours; `what` says what could not be done to the directory."""
-        try:
-            yield
-        except OSError as error:
-            # Not the error itself: it holds a file name, and in that the digest of what may be easy to guess.
-            cause = OSError(error.errno, error.strerror)
-            passing = error.errno in _PASSING
-        else:
-            return
-        problem = StoreUnavailable if passing else StoreError
-        raise problem(
-            f"The store {self._name!r} could not {what} its directory: {cause.strerror or 'unknown error'}.",
-            hint="Nothing of the unit was written. "
-            + ("Make room, then run the unit again." if passing else f"Check the directory {self._root}."),
-            store=self._name,
-        ) from cause
+    def abandon(self, uow_id: str, tokens: Sequence[str]) -> None:
+        """Do nothing: another unit may have come to refer to the same content, which only a sweep can tell."""
+
+    def sweep(self, tx: Transaction, planned: Collection[str]) -> int:
+        """Remove files to which no blob refers and which no unit at work has planned; return how many."""
+        keep = {
+            "/".join((*_folders(space_id, digest), digest))
+            for space_id, digest in tx.stream(
+                "SELECT DISTINCT space_id, digest FROM uow_blobs WHERE store = ? AND data IS NULL", (self._name,)
+            )
+        }
+        keep.update(planned)
+        with self._translated("sweep"):
+            # A file in tmp/ belongs to a unit that is at work now, if there is one.
+            return remove_files(self._root, keep, temporary=not any("/" in token for token in planned))
+
+    def _translated(self, what: str) -> AbstractContextManager[None]:
+        return translated(self._name, f"{what} its directory")
 
 
 def _folders(space_id: str, digest: str) -> tuple[str, str]:

@@ -22,14 +22,14 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from memoryos_uow import _ambient
 from memoryos_uow.stores._directory import Directory, sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Iterable, Sequence
 
 TEMPORARY: Final = "tmp"
 """The directory in a root for files that are not whole yet."""
@@ -93,6 +93,31 @@ def read_file(root: Path, folders: Sequence[str], name: str, size: int) -> bytes
     """
     with Directory.root(root) as top, top.descend(folders) as folder:
         return b"".join(folder.read(name, size))
+
+
+def remove_files(root: Path, keep: Collection[str], *, temporary: bool) -> int:
+    """Remove the files below `root` whose path, with slashes, is not in `keep`; return how many.
+
+    Files in ``tmp/`` go with `temporary` only. Directories stay: a unit may be about to put a file into one.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    removed = 0
+    for directory, _, names in os.walk(root, onerror=_raise):
+        folders = Path(directory).relative_to(root).parts
+        if folders[:1] == (TEMPORARY,) and not temporary:
+            continue
+        for name in names:
+            if "/".join((*folders, name)) not in keep:
+                with suppress(FileNotFoundError):
+                    Path(directory, name).unlink()
+                    removed += 1
+    return removed
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def make_root(root: Path) -> None:

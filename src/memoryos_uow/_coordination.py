@@ -1,0 +1,143 @@
+"""The ledger's rows about units that are not settled outside it: intents, decisions still to be published, owners.
+
+Promise: a row appears before anything outside exists for it and goes only after every store has answered. Whoever acts
+on a row of somebody else's first takes it over: one conditional UPDATE on the epoch decides who that is, and the former
+owner, should it wake up, finds its epoch gone and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from memoryos_uow import _ambient, _owner
+from memoryos_uow._names import Operation
+from memoryos_uow.abc import Redo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from memoryos_uow.abc import Reader, Transaction
+
+LEASE_S: Final = 60.0
+"""How long an owner is left alone that cannot be seen to be dead."""
+
+_INSERT: Final = """
+INSERT INTO uow_coordination (uow_id, state, epoch, owner, lease_until_ms, unit, plan) VALUES (?, ?, 1, ?, ?, ?, ?)
+"""
+_UNSETTLED: Final = (
+    "SELECT uow_id, state, epoch, owner, lease_until_ms, unit, plan FROM uow_coordination"
+    " WHERE uow_id > ? ORDER BY uow_id LIMIT ?"
+)
+_OWING: Final = "SELECT store, commit_seq, seq, uow_id, space_id, key, operation, payload FROM uow_redo"
+_TAKE_OVER: Final = (
+    "UPDATE uow_coordination SET epoch = epoch + 1, owner = ?, lease_until_ms = ? WHERE uow_id = ? AND epoch = ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """One row of ``uow_coordination``."""
+
+    uow_id: str
+    decided: bool
+    epoch: int
+    owner: str
+    lease_until_ms: int
+    unit: Mapping[str, Any]
+    """The unit's own columns, as its row will have them."""
+    plan: Mapping[str, Sequence[str]]
+    """By store, the tokens of what was or was to be made outside before the decision."""
+
+    def is_free(self, now_ms: int) -> bool:
+        """Say whether another process may take it over: its owner is gone, or has not been heard of for a lease."""
+        return self.lease_until_ms <= now_ms or _owner.is_gone(self.owner)
+
+
+def lease_ms() -> int:
+    """Return when a lease taken now ends."""
+    return _ambient.unix_ms() + int(LEASE_S * 1000)
+
+
+def insert(
+    tx: Transaction, uow_id: str, *, decided: bool, unit: Mapping[str, Any], plan: Mapping[str, Sequence[str]]
+) -> None:
+    """Write the row of a unit that this process owns, at epoch 1."""
+    tx.execute(
+        _INSERT,
+        (
+            uow_id,
+            _state(decided=decided),
+            _owner.own_name(),
+            lease_ms(),
+            json.dumps(unit, separators=(",", ":")),
+            json.dumps(plan, separators=(",", ":")),
+        ),
+    )
+
+
+def decide(tx: Transaction, uow_id: str) -> bool:
+    """Turn this process's intent into a decision; return whether the unit is still ours to decide."""
+    return (
+        tx.execute(
+            "UPDATE uow_coordination SET state = 'committed', lease_until_ms = ?"
+            " WHERE uow_id = ? AND epoch = 1 AND state = 'preparing'",
+            (lease_ms(), uow_id),
+        )
+        == 1
+    )
+
+
+def take_over(tx: Transaction, found: Unsettled) -> bool:
+    """Become the owner of an unsettled unit; return whether nobody else was faster."""
+    return tx.execute(_TAKE_OVER, (_owner.own_name(), lease_ms(), found.uow_id, found.epoch)) == 1
+
+
+def forget(tx: Transaction, uow_ids: Iterable[str]) -> None:
+    """Remove everything that a recoverer would have needed of these units."""
+    rows = [(uow_id,) for uow_id in uow_ids]
+    tx.execute_many("DELETE FROM uow_redo WHERE uow_id = ?", rows)
+    tx.execute_many("DELETE FROM uow_coordination WHERE uow_id = ?", rows)
+
+
+def unsettled(reader: Reader, *, after: str = "", limit: int = -1) -> list[Unsettled]:
+    """Return unsettled units in the order of their ids, from behind the id `after`."""
+    rows = reader.rows(_UNSETTLED, (after, limit))
+    return [
+        Unsettled(uow_id, state == "committed", epoch, owner, lease, json.loads(unit), json.loads(plan))
+        for uow_id, state, epoch, owner, lease, unit, plan in rows
+    ]
+
+
+def planned(reader: Reader, store: str) -> set[str]:
+    """Return the ids of all units at work, and the tokens of what they make outside in `store`."""
+    found: set[str] = set()
+    for one in unsettled(reader):
+        found.add(one.uow_id)
+        found.update(one.plan.get(store, ()))
+    return found
+
+
+def insert_redo(tx: Transaction, store: str, entries: Iterable[Redo]) -> None:
+    """Keep what `store` has to publish."""
+    tx.execute_many(
+        "INSERT INTO uow_redo (commit_seq, seq, uow_id, store, space_id, key, operation, payload)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        ((e.commit_seq, e.seq, e.uow_id, store, e.space_id, e.key, e.operation.value, e.payload) for e in entries),
+    )
+
+
+def redo_of(reader: Reader, uow_ids: Sequence[str]) -> dict[str, list[Redo]]:
+    """Return what these units have still to publish, by store, in commit order."""
+    marks = ", ".join("?" * len(uow_ids))
+    found: dict[str, list[Redo]] = {}
+    rows = reader.rows(f"{_OWING} WHERE uow_id IN ({marks}) ORDER BY commit_seq, seq", uow_ids)
+    for store, commit_seq, seq, uow_id, space_id, key, operation, payload in rows:
+        entry = Redo(commit_seq, seq, uow_id, space_id, key, Operation(operation), payload)
+        found.setdefault(store, []).append(entry)
+    return found
+
+
+def _state(*, decided: bool) -> str:
+    return "committed" if decided else "preparing"

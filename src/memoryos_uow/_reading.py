@@ -1,0 +1,64 @@
+"""Reading through a unit: its own writes over what is committed.
+
+Promise: what a unit reads outside a transaction of its own is remembered, so that the decision can tell whether it is
+still true.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from memoryos_uow._transactions import blaming
+from memoryos_uow.abc import ASK_THE_STORE, MISSING, Publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from memoryos_uow._records import Hit
+    from memoryos_uow._transactions import UnitTransactions
+    from memoryos_uow._unit_state import UnitState
+    from memoryos_uow.abc import Reader, Store
+    from memoryos_uow.engines.sqlite import SQLiteEngine
+
+
+class Reading:
+    """Reads of the units of one ledger."""
+
+    def __init__(self, engine: SQLiteEngine, transactions: UnitTransactions) -> None:
+        self._engine = engine
+        self._transactions = transactions
+
+    def read(self, unit: UnitState, store: Store, key: str, default: object) -> Any:
+        """Return a record as the unit sees it: with its own writes, else as committed, or `default`."""
+        # What lies outside the ledger is not in the transaction either: there the buffer is the only source.
+        waiting = unit.buffer.newest(store.name, key, applied=isinstance(store, Publisher))
+        if waiting is not None:
+            value = store.overlay(waiting)
+            if value is MISSING:
+                return default
+            if value is not ASK_THE_STORE:
+                return value
+            self._transactions.flush(unit)
+        with self._reader(unit, store) as reader:
+            found = store.read(reader, unit.facts.space_id, key)
+        if unit.tx is None:
+            unit.remember_read(store.name, key, found.version if found else None)
+        return found.value if found else default
+
+    def search(self, unit: UnitState, store: Store, query: object, k: int, options: Mapping[str, Any]) -> list[Hit]:
+        """Return the best hits as the unit sees them: own writes that wait are applied first."""
+        if unit.buffer.has_waiting(store.name):
+            self._transactions.flush(unit)
+        with self._reader(unit, store) as reader:
+            return store.search(reader, unit.facts.space_id, query, k, options)
+
+    @contextmanager
+    def _reader(self, unit: UnitState, store: Store) -> Iterator[Reader]:
+        """Lend what `store` is to be read through: the unit's open transaction, or else the newest committed state."""
+        with blaming(unit, store.name):
+            if unit.tx is not None:
+                yield self._transactions.open(unit)
+            else:
+                with self._engine.reader() as reader:
+                    yield reader

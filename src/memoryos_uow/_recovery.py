@@ -1,0 +1,151 @@
+"""Finishes what other processes left unfinished: forward where there is a decision, back where there is none.
+
+Promise: presumed abort. A unit with a decision is published to the stores that have not answered; one with an intent
+only is abandoned and recorded as failed. Any process may do it, several at once, killed at any point and begun again.
+What a live process is at work on is left alone; what cannot be finished is reported as in doubt and blocks nothing.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from memoryos_uow import _ambient, _coordination, _log, _owner, _protocol
+from memoryos_uow._describe import abandoned_record
+from memoryos_uow._protocol import Event, State
+from memoryos_uow._records import RecoveryReport
+from memoryos_uow.abc import OutsideStore
+from memoryos_uow.errors import UnitOfWorkError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from memoryos_uow._coordination import Unsettled
+    from memoryos_uow._coordinator import Coordinator
+    from memoryos_uow._registry import StoreRegistry
+    from memoryos_uow._rows import LedgerRows
+    from memoryos_uow.engines._transaction import SQLiteTransaction
+    from memoryos_uow.engines.sqlite import SQLiteEngine
+
+_BATCH: Final = 2_000
+
+
+class Recovery:
+    """Recovery of one ledger by this process."""
+
+    def __init__(
+        self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, coordinator: Coordinator
+    ) -> None:
+        self._engine = engine
+        self._rows = rows
+        self._registry = registry
+        self._coordinator = coordinator
+
+    def is_needed(self) -> bool:
+        """Say whether there is any unsettled unit: one look at a table that is empty in a ledger at rest."""
+        with self._engine.reader() as reader:
+            return bool(reader.rows("SELECT 1 FROM uow_coordination LIMIT 1"))
+
+    def run(self, *, budget_s: float | None = None) -> RecoveryReport:
+        """Recover every unsettled unit that is free; stop between batches once `budget_s` seconds are over.
+
+        Raises:
+            LedgerError: the ledger itself cannot be read or written.
+        """
+        self._coordinator.settle()
+        begun = _ambient.monotonic_ns()
+        report = RecoveryReport()
+        after = ""
+        while budget_s is None or (_ambient.monotonic_ns() - begun) / 1e9 < budget_s:
+            with self._engine.reader() as reader:
+                batch = _coordination.unsettled(reader, after=after, limit=_BATCH)
+            if not batch:
+                break
+            after = batch[-1].uow_id
+            report += self._recover(self._take_over(batch))
+        return report
+
+    def _take_over(self, batch: Sequence[Unsettled]) -> list[Unsettled]:
+        """Become the owner of those that are free."""
+        now, own = _ambient.unix_ms(), _owner.own_name()
+        free = [
+            one
+            for one in batch
+            if one.uow_id not in self._coordinator.at_work and (one.owner == own or one.is_free(now))
+        ]
+        taken: list[Unsettled] = []
+
+        def take(tx: SQLiteTransaction) -> None:
+            taken.extend(one for one in free if _coordination.take_over(tx, one))
+
+        if free:
+            self._coordinator.transactions.apart(take, wait_s=None)
+        return taken
+
+    def _recover(self, taken: Sequence[Unsettled]) -> RecoveryReport:
+        decided = [one.uow_id for one in taken if one.decided]
+        undecided = [one for one in taken if not one.decided]
+        # The protocol has the word; here its answers are carried out for many units at once.
+        _protocol.step(State.FOUND, Event.DECISION_FOUND)
+        _protocol.step(State.FOUND, Event.NO_DECISION_FOUND)
+        return self._forward(decided) + self._back(undecided)
+
+    def _forward(self, uow_ids: list[str]) -> RecoveryReport:
+        """PUBLISH, then FORGET what has been published and RECORD_SILENCE for the rest."""
+        if not uow_ids:
+            return RecoveryReport()
+        silent = self._coordinator.publishing.publish(uow_ids)
+        done = [uow_id for uow_id in uow_ids if uow_id not in silent]
+
+        def write(tx: SQLiteTransaction) -> None:
+            self._rows.record_recovery(tx, done)
+            _coordination.forget(tx, done)
+            for uow_id, stores in silent.items():
+                self._rows.record_silence(tx, uow_id, stores)
+
+        self._coordinator.transactions.apart(write, wait_s=None)
+        for uow_id, stores in silent.items():
+            _log.warn("uow.in_doubt", uow_id=uow_id, stores=sorted(stores))
+        return RecoveryReport(rolled_forward=tuple(done), in_doubt=tuple(silent))
+
+    def _back(self, found: list[Unsettled]) -> RecoveryReport:
+        """ABANDON, then RECORD the units of which nothing is left."""
+        gone = [one for one in found if self._abandon(one)]
+        stuck = [one.uow_id for one in found if one not in gone]
+
+        def write(tx: SQLiteTransaction) -> None:
+            for one in gone:
+                if not self._rows.exists(tx, one.uow_id):
+                    self._rows.insert_unit(tx, abandoned_record(one.uow_id, one.unit))
+            _coordination.forget(tx, [one.uow_id for one in gone])
+
+        if gone:
+            self._coordinator.transactions.apart(write, wait_s=None)
+        return RecoveryReport(rolled_back=tuple(one.uow_id for one in gone), in_doubt=tuple(stuck))
+
+    def _abandon(self, one: Unsettled) -> bool:
+        for name, tokens in one.plan.items():
+            store = self._registry.get(name)
+            try:
+                if not isinstance(store, OutsideStore):
+                    return False  # not registered now: what it made can be removed when it is
+                store.abandon(one.uow_id, tokens)
+            except UnitOfWorkError as error:
+                _log.warn("uow.in_doubt", uow_id=one.uow_id, stores=[name], reason=type(error).__name__)
+                return False
+        return True
+
+    def sweep(self) -> int:
+        """Have every store remove bytes that belong to no unit; return how many pieces were removed.
+
+        The ledger is locked meanwhile, store by store, so that no unit can come to refer to what is being removed.
+        """
+        removed: list[int] = []
+        for store in self._registry:
+            if isinstance(store, OutsideStore):
+                self._coordinator.transactions.apart(partial(self._sweep, store, removed), wait_s=None)
+        return sum(removed)
+
+    @staticmethod
+    def _sweep(store: OutsideStore, removed: list[int], tx: SQLiteTransaction) -> None:
+        removed.append(store.sweep(tx, _coordination.planned(tx, store.name)))

@@ -1,0 +1,199 @@
+"""A unit's ledger transaction: begun when needed, filled from the buffer, with savepoints where the caller set them.
+
+Promise: writes reach their stores in the order in which they were made, after the records that the unit has read were
+compared with what is there now; whatever goes wrong names the store it went wrong in.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Final
+
+from memoryos_uow import _bands
+from memoryos_uow._names import Isolation
+from memoryos_uow.errors import ConflictError, LedgerBusy, StoreError, UnitOfWorkError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from memoryos_uow._buffer import Mark
+    from memoryos_uow._leftovers import Leftovers
+    from memoryos_uow._registry import StoreRegistry
+    from memoryos_uow._rows import LedgerRows
+    from memoryos_uow._unit_state import UnitState
+    from memoryos_uow.abc import Reader, Store, Write
+    from memoryos_uow.engines._transaction import SQLiteTransaction
+    from memoryos_uow.engines.sqlite import SQLiteEngine
+
+RECORD_WAIT_S: Final = 0.25
+"""How long the caller's exception may wait for the row that records it; after that the row is written later."""
+
+
+class UnitTransactions:
+    """The transactions of the units of one ledger."""
+
+    def __init__(self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, leftovers: Leftovers) -> None:
+        self._engine = engine
+        self._rows = rows
+        self._registry = registry
+        self._leftovers = leftovers
+
+    def open(self, unit: UnitState) -> SQLiteTransaction:
+        """Return the unit's transaction, begun if need be: from here to the unit's end the ledger is locked."""
+        if unit.tx is None:
+            unit.tx = tx = self._begin(unit)
+            unit.carried = self._leftovers.write(tx)
+            self._registry.refresh(tx)
+            unit.position = self._rows.next_position(tx, unit.facts.space_id)
+            if unit.isolation is Isolation.SERIALIZABLE:
+                for store, key in list(unit.reads):
+                    self._refuse_if_changed(unit, tx, store, key)
+        if not unit.tx.open:
+            raise StoreError(
+                "A statement of this unit failed in a way that made SQLite undo the whole unit.",
+                hint="Nothing of the unit was written. End the block, and run it again without that statement.",
+            )
+        return unit.tx
+
+    def _begin(self, unit: UnitState) -> SQLiteTransaction:
+        try:
+            tx = self._engine.begin()
+        except LedgerBusy as busy:
+            unit.retry_count += busy.busy_waits
+            raise
+        unit.retry_count += tx.busy_waits
+        return tx
+
+    def flush(self, unit: UnitState, *, last: bool = False) -> SQLiteTransaction:
+        """Apply every waiting write inside the unit's transaction, with savepoints where the caller set them.
+
+        Unless it is the `last` time, the caller may catch what goes wrong and go on: so a store's run of writes is
+        applied wholly or not at all.
+        """
+        tx = self.open(unit)
+        for mark in unit.marks:
+            if not mark.in_transaction:
+                self._apply(unit, tx, mark.writes, last=last)
+                tx.savepoint(mark.name)
+                mark.in_transaction = True
+        self._apply(unit, tx, len(unit.buffer.writes), last=last)
+        return tx
+
+    def _apply(self, unit: UnitState, tx: SQLiteTransaction, up_to: int, *, last: bool) -> None:
+        for name, writes in unit.buffer.waiting(up_to):
+            with blaming(unit, name), nullcontext() if last else self._step(tx):
+                self._registry.make_ready(tx, name)
+                self._apply_run(unit, tx, self._registry[name], writes)
+            unit.buffer.applied += len(writes)
+
+    @contextmanager
+    def _step(self, tx: SQLiteTransaction) -> Iterator[None]:
+        try:
+            with tx.step():
+                yield
+        except BaseException:
+            self._registry.distrust()
+            raise
+
+    def _apply_run(self, unit: UnitState, tx: SQLiteTransaction, store: Store, writes: list[Write]) -> None:
+        for write in writes:
+            if write.key is not None:
+                self._refuse_if_changed(unit, tx, store.name, write.key)
+        store.apply(tx, unit.facts, unit.place.commit_seq, writes)
+
+    def _refuse_if_changed(self, unit: UnitState, reader: Reader, store: str, key: str) -> None:
+        """Compare a record with what the unit read of it; done once under the lock, it stays true."""
+        if (store, key) not in unit.reads:
+            return
+        seen = unit.reads.pop((store, key))
+        with blaming(unit, store):
+            unchanged = self._registry[store].version(reader, unit.facts.space_id, key) == seen
+        if not unchanged:
+            shown = _bands.shown_key(key, unit.facts.band)
+            raise ConflictError(
+                f"Record {shown} in store {store!r} was changed by another unit after this one had read it.",
+                hint="Nothing was written. Run the whole block again, so that it reads the new value.",
+                store=store,
+            )
+
+    def refuse_unsafe_reads(self, unit: UnitState) -> None:
+        """Raise ConflictError if a serializable unit that takes no lock has read what has changed since."""
+        if unit.isolation is Isolation.SERIALIZABLE and unit.tx is None and not unit.buffer.writes and unit.reads:
+            # Each record is looked at after the last one was read, so at that moment all of them were as read.
+            with self._engine.reader() as reader:
+                for store, key in list(unit.reads):
+                    self._refuse_if_changed(unit, reader, store, key)
+
+    def undo(self, unit: UnitState) -> None:
+        """Roll back the unit's transaction, if there is one, and put back what went along with it."""
+        if unit.tx is None:
+            return
+        if unit.tx.open:
+            unit.tx.rollback()
+        unit.tx = None
+        if unit.carried is not None:
+            self._leftovers.put_back(unit.carried)
+            unit.carried = None
+
+    # Savepoints
+
+    def return_to(self, unit: UnitState, mark: Mark) -> None:
+        """Undo what came after `mark`, in the open transaction and in the buffer, and forget it with all later ones."""
+        if mark not in unit.marks:
+            return  # undone with an earlier one, which was left first
+        del unit.marks[unit.marks.index(mark) :]
+        if mark.in_transaction and unit.tx is not None:
+            unit.tx.rollback_to(mark.name)
+            self._registry.distrust()
+        unit.buffer.cut(mark)
+
+    def keep(self, unit: UnitState, mark: Mark) -> None:
+        """Forget the savepoint; what came after it stays.
+
+        Raises:
+            UsageError: it is not the newest one.
+        """
+        if not unit.marks or unit.marks[-1] is not mark:
+            raise UsageError(
+                "Savepoints of a unit of work end in the opposite order of their beginning.",
+                hint="Nothing was written. Nest their with-blocks.",
+            )
+        unit.marks.pop()
+        if mark.in_transaction and unit.tx is not None:
+            unit.tx.release(mark.name)
+
+    # Apart from any unit's own
+
+    def apart(
+        self,
+        write: Callable[[SQLiteTransaction], object],
+        *,
+        wait_s: float | None = RECORD_WAIT_S,
+        relaxed: bool = True,
+    ) -> None:
+        """Run `write` in a short transaction of its own; `relaxed`: one that does not wait for the disk."""
+        tx = self._engine.begin(wait_s=wait_s, relaxed=relaxed)
+        try:
+            write(tx)
+            tx.commit()
+        finally:
+            if tx.open:
+                tx.rollback()
+
+
+@contextmanager
+def blaming(unit: UnitState, store: str) -> Iterator[None]:
+    """Name `store` in whatever goes wrong inside the block; a foreign exception becomes a StoreError."""
+    try:
+        yield
+    except UnitOfWorkError as error:
+        if not isinstance(error, LedgerBusy):  # that is nobody's fault in here
+            error.store = error.store or store
+        raise
+    except Exception as error:
+        raise StoreError(
+            f"The store {store!r} failed with {type(error).__name__}.",
+            hint="Nothing of the unit was written. The cause is chained to this error.",
+            store=store,
+            uow_id=unit.facts.uow_id,
+        ) from error

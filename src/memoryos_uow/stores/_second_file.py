@@ -1,0 +1,141 @@
+"""The connection to a second SQLite file, and the tables in it: records with the version that wrote them last.
+
+Promise: `apply` brings about the same whatever is applied twice, late, or out of order, because a record never goes
+back to an older version and a deleted one leaves its version behind; on return it is durable (``synchronous = FULL``).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from memoryos_uow import _ambient, _schema
+from memoryos_uow._names import Operation
+from memoryos_uow.errors import StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from memoryos_uow.abc import Redo
+
+_APPLY: Final = (
+    "INSERT INTO uow_records (space_id, key, version, value) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (space_id, key) DO UPDATE SET version = excluded.version, value = excluded.value"
+    " WHERE excluded.version >= version"
+)
+_WAIT_MS: Final = 30_000
+
+
+class SecondFile:
+    """One connection per process to the file, used by one thread at a time."""
+
+    def __init__(self, path: Path, store: str) -> None:
+        self.path = path
+        self._store = store
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._pid = 0
+
+    def claim(self, ledger_id: str) -> None:
+        """Create the tables if need be, and make the file this ledger's.
+
+        Raises:
+            StoreError: the file belongs to another ledger or store, or cannot keep a write-ahead log.
+            StoreUnavailable: it cannot be written.
+        """
+        with self._use() as connection:
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise self.refusal(f"keeps no write-ahead log, only {mode!r}", "Put it on a local disk.")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                for statement in _schema.statements(_schema.SECOND_FILE):
+                    connection.execute(statement)
+                connection.execute("INSERT OR IGNORE INTO uow_home VALUES (1, ?, ?)", (ledger_id, self._store))
+                owner = connection.execute("SELECT ledger_id, store FROM uow_home").fetchone()
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        if owner != (ledger_id, self._store):
+            self.close()
+            raise self.refusal(
+                f"belongs to the store {owner[1]!r} of another ledger", "Give every store a file of its own."
+            )
+
+    def refusal(self, problem: str, hint: str) -> StoreError:
+        """Return the error that says why the file cannot serve."""
+        return StoreError(
+            f"The file {self.path} of the store {self._store!r} {problem}.",
+            hint=f"Nothing was written. {hint}",
+            store=self._store,
+        )
+
+    def apply(self, entries: Sequence[Redo]) -> None:
+        """Bring the records to what `entries`, in commit order, say, unless they are further already.
+
+        Raises:
+            StoreUnavailable: the file cannot be written at the moment.
+        """
+        rows = (
+            (e.space_id, e.key, e.commit_seq, None if e.operation is Operation.DELETE else e.payload.decode())
+            for e in entries
+        )
+        with self._use() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.executemany(_APPLY, rows)
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def row(self, space_id: str, key: str) -> tuple[int, str | None] | None:
+        """Return version and text of a record, the text None if it was deleted; None if it never was there."""
+        with self._use() as connection:
+            found: tuple[int, str | None] | None = connection.execute(
+                "SELECT version, value FROM uow_records WHERE space_id = ? AND key = ?", (space_id, key)
+            ).fetchone()
+            return found
+
+    @contextmanager
+    def _use(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection; what SQLite raises becomes StoreUnavailable, and the connection is opened anew."""
+        with self._lock:
+            try:
+                yield self._open()
+            except (sqlite3.Error, UnicodeError) as error:
+                self._let_go()
+                raise StoreUnavailable(
+                    f"The file {self.path} of the store {self._store!r} cannot be used: {error}.",
+                    hint="Check the file, its directory and the disk; nothing that was decided is lost.",
+                    store=self._store,
+                ) from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None or self._pid != _ambient.process_id():
+            connection = sqlite3.connect(
+                f"file:{quote(str(self.path))}?mode=rwc",
+                uri=True,
+                timeout=_WAIT_MS / 1000,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            for setting in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = FULL"):
+                connection.execute(f"PRAGMA {setting}")
+            self._connection, self._pid = connection, _ambient.process_id()
+        return self._connection
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and self._pid == _ambient.process_id():
+            connection.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._let_go()

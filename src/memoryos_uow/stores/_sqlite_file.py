@@ -1,0 +1,131 @@
+"""Documents in a second SQLite file, written with everything else of a unit: all of it or nothing.
+
+How: nothing is written to the file before the decision. The decision's transaction in the ledger holds the documents;
+afterwards they are applied to the file, and recovery applies them if the process dies first. The file is never
+attached: a transaction over attached files is not atomic in WAL mode (https://sqlite.org/lang_attach.html).
+
+Promise: what was decided is seen through this library at once; the file itself has it before the with-block is left, or
+when recovery can reach it. Whoever reads the file alone sees each unit whole, and no record ever goes backwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from memoryos_uow.abc import Capability
+from memoryos_uow.stores._outside import HeadStore, Value
+from memoryos_uow.stores._second_file import SecondFile
+from memoryos_uow.stores._strict_json import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from memoryos_uow._limits import Limits
+    from memoryos_uow._records import Content
+    from memoryos_uow.abc import Home, Reader, Redo, Transaction, UnitFacts, Write
+    from memoryos_uow.stores._outside import Head
+
+
+class SQLiteFileStore(HeadStore):
+    """JSON documents by key in a second SQLite file.
+
+    The file is made if missing and belongs to this ledger from then on: its table ``uow_records`` may be read by
+    anybody and written by nobody else. A relative `path` starts at the ledger's directory.
+
+    Raises:
+        UsageError: a bad name or path.
+        StoreError: when the ledger is opened: the file is another ledger's, or cannot keep a write-ahead log.
+    """
+
+    kind: ClassVar[str] = "sqlite file"
+    capability = Capability.REDO
+
+    def __init__(self, name: str, path: str | os.PathLike[str]) -> None:
+        super().__init__(name)
+        given = os.fspath(path) if isinstance(path, (str, os.PathLike)) else ""
+        if not isinstance(given, str) or not given or "\0" in given or given == ":memory:":
+            raise self._refusal("The path of the second file must be that of a file.", 'Pass one such as "archive.db".')
+        self._given = Path(given)
+        self._file = SecondFile(self._given, name)
+
+    def __repr__(self) -> str:
+        return f"SQLiteFileStore({self._name!r}, {str(self._given)!r})"
+
+    # Getting ready
+
+    def attach(self, home: Home, reader: Reader, recorded: Mapping[str, Any] | None) -> bool:
+        """Find the file; return whether it is still to be made and recorded.
+
+        Raises:
+            UsageError: the ledger has recorded another file.
+            StoreError: the file was there once and is missing.
+        """
+        path = Path(os.path.abspath(home.directory / self._given))  # noqa: PTH100 - resolve() follows links
+        if path != self._file.path:
+            self._file.close()
+            self._file = SecondFile(path, self._name)
+        if recorded is None:
+            return True
+        if os.path.abspath(home.directory / recorded["path"]) != str(path):  # noqa: PTH100
+            raise self._refusal(
+                f"The store {self._name!r} of this ledger lies in {recorded['path']!r}, not in {str(self._given)!r}.",
+                "Open it with that file, or use another name for the new one.",
+            )
+        if not path.exists():
+            raise self._file.refusal("is missing", "Put it back where it was: it holds documents of this ledger.")
+        return False
+
+    def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """Make the file and its tables; return ``{"path": ...}`` as it was given.
+
+        Raises:
+            StoreError: it is another ledger's, or cannot be made.
+        """
+        self._file.claim(_ledger_id(tx))
+        return {"path": self._given.as_posix()}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    # Values
+
+    def _encode(self, value: object, limits: Limits) -> tuple[Value, Content]:
+        _, stored = to_json(value, bytes_max=limits.document_bytes, store=self._name)
+        encoded = Value.of(stored)
+        return encoded, encoded.measured()
+
+    def _decode(self, content: bytes) -> Any:
+        return json.loads(content)
+
+    # After the decision
+
+    def redo(self, unit: UnitFacts, write: Write) -> bytes:
+        """Return the document's text, nothing for a delete."""
+        return write.payload.content if write.payload is not None else b""
+
+    def publish(self, reader: Reader, entries: Sequence[Redo]) -> None:
+        """Apply `entries` to the file; durable on return, and harmless if repeated.
+
+        Raises:
+            StoreUnavailable: the file cannot be written at the moment.
+        """
+        self._file.apply(entries)
+
+    def _waiting(self, uow_id: str, payload: bytes, head: Head) -> bytes:
+        return payload
+
+    def _published(self, space_id: str, key: str, head: Head) -> bytes | None:
+        found = self._file.row(space_id, key)
+        return found[1].encode() if found and found[1] is not None else None
+
+
+def _ledger_id(reader: Reader) -> str:
+    """Return what tells this ledger from others, also in basic mode."""
+    if reader.rows("SELECT 1 FROM sqlite_schema WHERE name = 'uow_identity'"):
+        identity: str = reader.rows("SELECT ledger_id FROM uow_identity")[0][0]
+        return identity
+    return "1.0.0"

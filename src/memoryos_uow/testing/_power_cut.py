@@ -1,0 +1,134 @@
+"""The states of the disk that are tried for a power cut: a bounded, seeded and documented choice.
+
+At each moment (after each change, sync and acknowledgement) the certain changes survive, and of the uncertain ones:
+
+1. none;
+2. all;
+3. each beginning of them, in the order in which they were made (at most `PREFIXES_MAX`, evenly spaced);
+4. all but one, for each (at most `SINGLES_MAX`);
+5. only one, for each (at most `SINGLES_MAX`);
+6. `RANDOM_SUBSETS` subsets drawn from a random generator with a fixed seed.
+
+With the model `ordered` each choice is cut to what that file system could show: of the changes of names, the longest
+beginning that is wholly in the choice. States that hold the same bytes and acknowledgements are tried once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from memoryos_uow.testing._points import spaced
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from memoryos_uow.testing._disk import Change, Disk
+    from memoryos_uow.testing._replay import Replay
+
+PREFIXES_MAX: Final = 16
+SINGLES_MAX: Final = 32
+RANDOM_SUBSETS: Final = 8
+_LOST: Final = "-shm"
+
+
+@dataclass(frozen=True, slots=True)
+class CutState:
+    """One state of the disk after a power cut."""
+
+    moment: int
+    surviving: frozenset[int]
+    """Places in the disk's changes of those that reached it."""
+    acknowledged: tuple[str, ...]
+    lost: int
+    """How many changes that had been made did not."""
+
+
+def cut_states(replay: Replay, *, seed: int) -> list[CutState]:
+    """Return every state that is to be tried, in the order of the moments, each once."""
+    known: set[bytes] = set()
+    states = []
+    for candidate in _candidates(replay, seed):
+        fingerprint = _fingerprint(replay.disk, candidate)
+        if fingerprint not in known:
+            known.add(fingerprint)
+            states.append(candidate)
+    return states
+
+
+def _candidates(replay: Replay, seed: int) -> Iterator[CutState]:
+    disk, tried = replay.disk, set()
+    for moment in [-1, *replay.moments]:
+        made = [place for place, change in enumerate(disk.changes) if change.moment <= moment]
+        certain = frozenset(place for place in made if _is_certain(disk.changes[place], moment))
+        open_ones = [place for place in made if place not in certain]
+        acknowledged = tuple(text for when, text in replay.acknowledged if when <= moment)
+        for choice in _choices(open_ones, random.Random(f"{seed}:{moment}")):  # noqa: S311 - states, not secrets
+            kept = _as_ordered(disk, open_ones, choice) if disk.ordered else choice
+            surviving = certain | kept
+            if (surviving, len(acknowledged)) not in tried:
+                tried.add((surviving, len(acknowledged)))
+                yield CutState(moment, surviving, acknowledged, len(made) - len(surviving))
+
+
+def _is_certain(change: Change, moment: int) -> bool:
+    return change.certain_from is not None and change.certain_from <= moment
+
+
+def _choices(places: Sequence[int], chance: random.Random) -> Iterator[frozenset[int]]:
+    every = frozenset(places)
+    yield frozenset()
+    yield every
+    for length in spaced(len(places), PREFIXES_MAX):
+        yield frozenset(places[:length])
+    singles = [places[place] for place in spaced(len(places), SINGLES_MAX)]
+    for single in singles:
+        yield every - {single}
+    for single in singles:
+        yield frozenset({single})
+    for _ in range(RANDOM_SUBSETS if len(places) > 1 else 0):
+        yield frozenset(place for place in places if chance.random() < 0.5)  # noqa: PLR2004 - a coin
+
+
+def _as_ordered(disk: Disk, places: Sequence[int], choice: frozenset[int]) -> frozenset[int]:
+    kept, broken = set(), False
+    for place in places:
+        if disk.changes[place].names:
+            broken = broken or place not in choice
+            if not broken:
+                kept.add(place)
+        elif place in choice:
+            kept.add(place)
+    return frozenset(kept)
+
+
+def _fingerprint(disk: Disk, state: CutState) -> bytes:
+    digest = hashlib.sha256(repr(state.acknowledged).encode())
+    for path, node, content in disk.state(state.surviving):
+        if not path.endswith(_LOST):
+            digest.update(f"\0{path}\0{node in disk.names}\0{-1 if content is None else len(content)}\0".encode())
+            digest.update(content or b"")
+    return digest.digest()
+
+
+def lay_down(disk: Disk, state: CutState, world: Path) -> None:
+    """Make the directory `world` hold exactly what the disk holds in `state`."""
+    shutil.rmtree(world, ignore_errors=True)
+    world.mkdir()
+    world.chmod(disk.modes[0])
+    for path, node, content in disk.state(state.surviving):
+        place = world / path
+        if path.endswith(_LOST):
+            continue
+        if content is not None:
+            place.write_bytes(content)
+            place.chmod(disk.modes[node])
+        elif node in disk.links:
+            os.symlink(disk.links[node], place)  # noqa: PTH211 - as the program did
+        else:
+            place.mkdir(mode=disk.modes[node])
