@@ -16,7 +16,7 @@ Stores are in `memoryos_uow.stores`, the contract for stores of your own in `mem
 
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import Band, Durability, Isolation, Operation, Status
-from memoryos_uow._records import Hit, UnitRecord, Violation, WriteRecord
+from memoryos_uow._records import Hit, RecoveryReport, UnitRecord, Violation, WriteRecord
 from memoryos_uow._version import __version__
 from memoryos_uow.errors import (
     ConflictError,
@@ -60,6 +60,7 @@ __all__ = [
     "Receipt",
     "RecordExists",
     "RecordMissing",
+    "RecoveryReport",
     "SchemaTooNew",
     "Status",
     "StoreError",

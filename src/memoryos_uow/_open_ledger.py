@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from memoryos_uow import _ambient, _log, _opening
 from memoryos_uow._coordinator import Coordinator
@@ -56,7 +56,7 @@ class OpenLedger:
         cls,
         path_or_url: str | os.PathLike[str],
         *,
-        stores: Iterable[Store],
+        stores: Iterable[Store] | Literal["recorded"],
         durability: Durability,
         origin: str | None,
         migrate: bool,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from memoryos_uow import _migrations
 from memoryos_uow._names import text_problem
@@ -125,18 +125,25 @@ def refuse_triggers(engine: SQLiteEngine, rows: LedgerRows, allowed: Collection[
         )
 
 
-def open_stores(engine: SQLiteEngine, stores: Iterable[Store]) -> StoreRegistry:
-    """Attach `stores`, and set up what is missing in one transaction.
+def open_stores(engine: SQLiteEngine, stores: Iterable[Store] | Literal["recorded"]) -> StoreRegistry:
+    """Attach `stores`, or those that the ledger records, and set up what is missing in one transaction.
 
     Raises:
         UsageError: a store contradicts what is recorded of it, or another one.
         StoreError: a store cannot keep its promise here.
     """
-    named = list(stores)
-    registry = StoreRegistry(Home(engine.path.parent, engine.read_only), make_unknown=None if named else DocumentStore)
+    if isinstance(stores, str) and stores != "recorded":
+        raise UsageError(
+            'stores is a list of stores, or "recorded" for those that the ledger knows.', hint="Nothing was opened."
+        )
+    named = [] if isinstance(stores, str) else list(stores)
+    make_unknown = None if named or isinstance(stores, str) else DocumentStore
+    registry = StoreRegistry(Home(engine.path.parent, engine.read_only), make_unknown=make_unknown)
     registry.add(named)
     registry.adopt(SqlStatements())
     with engine.reader() as reader:
+        if isinstance(stores, str):
+            registry.add_recorded(reader)
         incomplete = registry.attach_all(reader)
     if incomplete and not engine.read_only:
         tx = engine.begin()

@@ -14,6 +14,7 @@ from memoryos_uow import _ambient, _schema
 from memoryos_uow._names import SQL_STORE, check_store_name
 from memoryos_uow.abc import NEEDED, Store
 from memoryos_uow.errors import StoreError, UsageError
+from memoryos_uow.stores._kinds import recorded_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +36,13 @@ class StoreRegistry:
         self._fresh: set[str] = set()  # made ready by the newest transaction, which may still be rolled back
         self._newest: SQLiteTransaction | None = None
         self._schema_version: int | None = None
+
+    def add_recorded(self, reader: Reader) -> None:
+        """Take in every store that the ledger records and whose kind is installed."""
+        for name, (kind, config) in sorted((self._recorded(reader) or {}).items()):
+            store = recorded_store(name, kind, config)
+            if store is not None:
+                self.add([store])
 
     # Names
 

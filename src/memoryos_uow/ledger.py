@@ -59,7 +59,7 @@ class Ledger:
         cls,
         path_or_url: str | os.PathLike[str] = "memory.db",
         *,
-        stores: Iterable[Store] = (),
+        stores: Iterable[Store] | Literal["recorded"] = (),
         durability: Literal["full", "normal"] = "full",
         origin: str | None = None,
         migrate: bool = True,
@@ -71,7 +71,8 @@ class Ledger:
 
         Args:
             path_or_url: the SQLite file. Its directory must exist.
-            stores: what units may write to. Without any, every name is a document store in the file.
+            stores: what units may write to. Without any, every name is a document store in the file. ``"recorded"``
+                stands for all that the ledger has recorded and whose kind is installed.
             durability: ``"full"``: a commit is synced to the disk and survives a power cut. ``"normal"``: it survives a
                 killed process; a power cut may lose the last units, each as a whole, never half of one.
             origin: the ledger's name in its receipts, without spaces, such as ``"example.com/household"``; fixed when

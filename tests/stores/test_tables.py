@@ -71,13 +71,16 @@ def test_a_row_comes_back(orders: On) -> None:
     assert orders.get("o2") is None
 
 
+BINARIES = st.binary() | st.binary().map(bytearray) | st.binary().map(lambda data: memoryview(data)[:])
+
+
 @given(
     row=st.fixed_dictionaries(
         {
             "total": st.none() | st.integers(-(2**63), 2**63 - 1) | st.booleans(),
             "note": st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
             "weight": st.none() | st.floats(allow_nan=False, allow_infinity=False).filter(lambda x: repr(x) != "-0.0"),
-            "photo": st.none() | st.binary() | st.binary().map(bytearray) | st.binary().map(lambda data: memoryview(data)[:]),
+            "photo": st.none() | BINARIES,
         }
     ),
     key=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=200),
@@ -521,6 +524,17 @@ def test_a_table_is_made_from_columns(driver: Driver) -> None:
     assert not driver.attach(TableStore("orders", key="id"))
     with driver.transaction() as tx:
         assert store.setup(tx, None) == {"table": "orders", "key": "id", "space_column": "space_id"}
+
+
+def test_a_table_that_vanishes_is_noticed(driver: Driver) -> None:
+    """A table that is dropped between the two looks is refused at the second, if the store cannot make it."""
+    driver.sql("CREATE TABLE t (id TEXT PRIMARY KEY, space_id TEXT)")
+    store = TableStore("t", key="id")
+    with driver.reader() as reader:
+        assert store.attach(driver.home, reader, None)
+    driver.sql("DROP TABLE t")
+    with driver.transaction() as tx, pytest.raises(UsageError, match="no table 't'"):
+        store.setup(tx, None)
 
 
 def test_columns_are_known_before_the_table_is_made() -> None:

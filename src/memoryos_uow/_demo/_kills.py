@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
     from memoryos_uow._demo._files import TextFile
 
-KILLS: Final = 5
+KILLS: Final = 8
 
 # The child imports the library from where this process has it, and nothing from the working directory (-P), where a
 # file json.py could stand in for the real one.
 _CHILD: Final = "import sys; sys.path.append(sys.argv[1]); from memoryos_uow._demo._worker import main; main()"
+_REACH: Final = 1.5  # some kills come later than a typical unit would be done
 _IN_COMMIT: Final = 0.75  # how many of the kills aim at the commit, the others at the block
 
 _HELD = """
@@ -75,6 +76,13 @@ class Kills:
     killed: list[Kill] = field(default_factory=list)
     reported: list[TextFile] = field(default_factory=list)
     """Files whose units some child had reported as committed."""
+    lost: list[TextFile] = field(default_factory=list)
+    """Those of them that are not in the ledger as a whole: there must be none."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether every kill left a unit as a whole or not at all, and nothing that was reported is lost."""
+        return not self.lost and all(kill.sound for kill in self.killed)
 
 
 def kill_and_go_on(
@@ -94,7 +102,7 @@ def kill_and_go_on(
         to_come = KILLS - len(happened.killed)
         target = chance.randint(1, max(1, 2 * len(left) // (to_come + 2)))
         moment, pause_s = ("commit", pace.commit_s) if chance.random() < _IN_COMMIT else ("block", pace.block_s)
-        strike = _Strike(target, "commit" if moment == "commit" else "begin", chance.random() * pause_s)
+        strike = _Strike(target, "commit" if moment == "commit" else "begin", chance.random() * pause_s * _REACH)
         killed = _run_child(ledger, left, happened, strike)
         if killed is None:
             break
@@ -102,6 +110,7 @@ def kill_and_go_on(
         told(killed)
         left = [file for file in left if _writes_of(ledger, file) == 0]
     _run_child(ledger, left, happened, None)
+    happened.lost.extend(file for file in happened.reported if _writes_of(ledger, file) != len(STORES))
     return happened
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from memoryos_uow._bands import shown_key
 from memoryos_uow._demo._ingest import BLOBS, DOCUMENTS, STORES, TABLE, VECTORS, blob_directory
 from memoryos_uow._names import Band
+from memoryos_uow._terminal import count
 from memoryos_uow.stores._fulltext import index_table
 from memoryos_uow.stores._row_values import row_content
 
@@ -31,7 +32,11 @@ SELECT w.uow_id, u.status, u.space_id, w.store_name, w.record_id, w.checksum
 FROM uow_writes w LEFT JOIN unit_of_work u USING (uow_id) ORDER BY w.id
 """
 _RECORDS: Final = "SELECT space_id, key, {columns} FROM {table} WHERE store = ?"
-_TABLES: Final = {BLOBS: ("uow_blobs", "digest, data"), DOCUMENTS: ("uow_documents", "value"), VECTORS: ("uow_vectors", "value")}
+_TABLES: Final = {
+    BLOBS: ("uow_blobs", "digest, data"),
+    DOCUMENTS: ("uow_documents", "value"),
+    VECTORS: ("uow_vectors", "value"),
+}
 
 
 class _Write(NamedTuple):
@@ -53,6 +58,8 @@ class Proof:
     """Records found, by store."""
     matching: Counter[str] = field(default_factory=Counter)
     """Those of them that a committed unit wrote and whose digest is right, by store."""
+    strays: Counter[str] = field(default_factory=Counter)
+    """Records that no committed unit wrote, by store."""
     files: int = 0
     """Blobs that are files of their own."""
     leftovers: int = 0
@@ -88,7 +95,9 @@ def _committed_writes(connection: sqlite3.Connection, proof: Proof) -> Iterator[
         if status == "committed":
             yield _Write(uow_id, store, (space_id, record_id), checksum)
         else:
-            proof.problems.append(f"a write of unit {uow_id} is recorded, and the unit is {status or 'not'} in the ledger")
+            proof.problems.append(
+                f"a write of unit {uow_id} is recorded, and the unit is {status or 'not'} in the ledger"
+            )
 
 
 # What the stores hold
@@ -154,8 +163,9 @@ def _compare(
     for uow_id, stores in silent.items():
         proof.problems.extend(f"unit {uow_id}: it wrote nothing to store {store}" for store in sorted(stores))
     for store in STORES:
-        strays = contents[store].keys() - written[store]
-        proof.problems.extend(f"a record in store {store} was written by no committed unit" for _ in strays)
+        proof.strays[store] = len(contents[store].keys() - written[store])
+        if proof.strays[store]:
+            proof.problems.append(f"store {store}: {count(proof.strays[store], 'record')} written by no committed unit")
 
 
 def _problem_with(write: _Write, contents: dict[Place, bytes | None]) -> str | None:

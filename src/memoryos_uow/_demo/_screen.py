@@ -33,6 +33,10 @@ class Screen:
         for line in wrap(text.split(), self._room):
             self._print(self._styled(line, bold=True))
 
+    def gap(self) -> None:
+        """Leave a line empty."""
+        self._print()
+
     def text(self, sentence: str, *, indent: str = _INDENT) -> None:
         """Say a sentence or two."""
         for line in wrap(printable(sentence).split(), self._room, indent=indent):
@@ -52,8 +56,9 @@ class Screen:
     def verdict(self, sentence: str, *, good: bool) -> None:
         """Say whether something holds, as the first word and in colour."""
         word, shade = ("ok", "green") if good else ("WRONG", "red")
-        first, *rest = wrap(printable(sentence).split(), self._room, indent=" " * (len(word) + 4))
-        self._print(_INDENT + self._styled(word, fg=shade, bold=True) + first[len(word) + 3 :])
+        indent = " " * (len(_INDENT) + len(word) + 2)
+        first, *rest = wrap(printable(sentence).split(), self._room, indent=indent)
+        self._print(_INDENT + self._styled(word, fg=shade, bold=True) + first[len(_INDENT) + len(word) :])
         for line in rest:
             self._print(line)
 

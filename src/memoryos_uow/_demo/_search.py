@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from memoryos_uow.ledger import Ledger
 
 HITS: Final = 3
-_QUERIES: Final = ("command line options", "temporary files", "regular expressions", "parse")
+_QUERIES: Final = ("compression", "client", "command line", "parse")
 _WHOLE_WORD: Final = re.compile(r"\b[^\W\d_]{3,}\b")
 
 

@@ -32,7 +32,8 @@ class Summary:
 
     units: dict[str, int]
     """By outcome."""
-    amber: int
+    bands: dict[str, int]
+    """Committed units by band."""
     writes: int
     n_bytes: int
     execution_us: Spread
@@ -60,7 +61,7 @@ def summarise(ledger: Ledger, writes: int) -> Summary:
     committed = [unit for unit in units if unit.status == Status.COMMITTED]
     return Summary(
         units={status.value: sum(unit.status == status for unit in units) for status in Status},
-        amber=sum(unit.band == "AMBER" for unit in committed),
+        bands=dict(Counter(unit.band or "?" for unit in committed)),
         writes=writes,
         n_bytes=sum(unit.total_bytes_written or 0 for unit in committed),
         execution_us=spread(unit.execution_us for unit in committed),

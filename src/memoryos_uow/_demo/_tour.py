@@ -55,7 +55,7 @@ def run(
     kills = kill_and_go_on(path, for_children, pace=pace, seed=seed, told=lambda kill: _tell.kill(screen, kill))
     _tell.after_kills(screen, kills)
     proof = prove(path)
-    _tell.proof(screen, proof, kills)
+    _tell.proof(screen, proof)
     with open_ledger(path) as opened:
         violations = opened.validate()
         answers = ask(opened, collection.files)
@@ -63,8 +63,7 @@ def run(
         newest = opened.units(limit=1)[0]
     _tell.questions(screen, violations, answers)
     _tell.summary(screen, summary, seconds=(_ambient.monotonic_ns() - begun) / 1e9)
-    sound = proof.holds and all(kill.sound for kill in kills.killed) and not violations
-    sound = sound and proof.units == len(collection.files)
+    sound = kills.sound and proof.holds and proof.units == len(collection.files) and not violations
     _tell.end(screen, path, program, newest.uow_id, sound=sound)
     return {
         "ok": sound,
@@ -76,6 +75,8 @@ def run(
             {"key": kill.file.key, "moment": kill.moment, "committed": kill.committed, "writes": kill.writes}
             for kill in kills.killed
         ],
+        "reported": len(kills.reported),
+        "lost": len(kills.lost),
         "proof": {**asdict(proof), "holds": proof.holds},
         "violations": [asdict(violation) for violation in violations],
         "summary": asdict(summary),
@@ -106,8 +107,7 @@ def _leave_nothing(ledger: Ledger, taken: TextFile, screen: Screen) -> None:
     with ledger.unit(**options) as uow:
         write(uow, "kept-by-no-store.txt", data)
         uow.rollback()
-    endings = ledger.units(correlation_id="demo-nothing")
-    _tell.nothing_left(screen, list(reversed(endings)))
+    _tell.nothing_left(screen, list(reversed(ledger.units(correlation_id="demo-nothing"))))
 
 
 def _pace(ledger: Ledger) -> Pace:

@@ -38,7 +38,9 @@ _SEEDS: Final = 1_000_000
     show_default=True,
     help="How many files at most.",
 )
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Choose the moments of the kills as that run did.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", help="Choose the moments of the kills as that run did."
+)
 @json_option
 def demo(*, source: Path | None, ledger: Path | None, units: int, seed: int | None, as_json: bool) -> None:
     """Write real text to four stores, one unit of work per file; kill it in mid-work; prove that nothing is half.

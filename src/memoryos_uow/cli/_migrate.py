@@ -41,9 +41,7 @@ _DOWN: Final = "1.0.0"
 )
 @json_option
 @busy_timeout_option
-def migrate(
-    ledger: Path, *, version: str, soft: bool, backup: Path | None, as_json: bool, busy_timeout: float
-) -> None:
+def migrate(ledger: Path, *, version: str, soft: bool, backup: Path | None, as_json: bool, busy_timeout: float) -> None:
     """Bring the schema of LEDGER to another version of the storage contract, wholly or not at all.
 
     Up to 1.1.0 every row is kept. Down to 1.0.0 the file is copied first; then everything that 1.0.0 cannot hold is

@@ -113,7 +113,9 @@ def reading(path: Path, *, busy_timeout_s: float) -> Iterator[ReadLedger]:
         _refuse_unreadable(connection, state, path)
         basic = state.kind is not Kind.CURRENT
         if basic:
-            note("This ledger keeps contract 1.0.0: it says less of its units. `memoryos-uow migrate` brings it to 1.1.0.")
+            note(
+                "This ledger keeps contract 1.0.0: it says less of its units. `memoryos-uow migrate` brings it to 1.1.0."
+            )
         yield ReadLedger(connection, path, basic=basic)
 
 

@@ -33,7 +33,9 @@ _SHOWN_FOR_RED: Final = frozenset(
     }
 )
 _OUR_SENTENCES: Final = frozenset(
-    kind.summary for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.UnitOfWorkError)
+    kind.summary
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.UnitOfWorkError)
 )
 
 

@@ -209,14 +209,12 @@ class BlobStore(RecordStore):
             StoreUnavailable: at the moment there is no room, or no file can be opened.
             StoreError: the directory cannot be written.
         """
-        with self._translated("write below"):
-            write_files(
-                self._root,
-                (
-                    NewFile(_folders(unit.space_id, digest), digest, data)
-                    for digest, data in self._large(writes).items()
-                ),
-            )
+        large = self._large(writes).items()
+        if large:  # small blobs need no directory, not even one that is in order
+            with self._translated("write below"):
+                write_files(
+                    self._root, (NewFile(_folders(unit.space_id, digest), digest, data) for digest, data in large)
+                )
 
     def abandon(self, uow_id: str, tokens: Sequence[str]) -> None:
         """Do nothing: another unit may have come to refer to the same content, which only a sweep can tell."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -126,11 +127,7 @@ def make_root(root: Path) -> None:
     Raises:
         OSError: it cannot be done.
     """
-    missing = []
-    for directory in (root, *root.parents):
-        if os.path.lexists(directory):
-            break
-        missing.append(directory)
+    missing = list(takewhile(lambda directory: not os.path.lexists(directory), (root, *root.parents)))
     for directory in reversed(missing):
         with suppress(FileExistsError):
             directory.mkdir(0o700)

@@ -107,23 +107,25 @@ class TableStore:
                 or it is one that cannot serve.
         """
         self._compare(recorded)
+        return not self._look(reader) or recorded is None
+
+    def _look(self, reader: Reader) -> bool:
+        """Learn the table's columns; return whether there is a table. If not, the declared columns count until then."""
         shape = find_shape(reader, self._target)
-        if shape is None:
-            if self._columns is None:
-                raise self._target.refusal(
-                    f"The ledger's file has no table {self._target.table!r}.",
-                    f'Create it, or let the store do so: columns={{"{self._target.key}": "TEXT", ...}}.',
-                )
-            self._learn(Shape(tuple(self._columns)))
-            return True
-        absent = [column for column in self._columns or () if column not in shape.columns]
+        if shape is None and self._columns is None:
+            raise self._target.refusal(
+                f"The ledger's file has no table {self._target.table!r}.",
+                f'Create it, or let the store do so: columns={{"{self._target.key}": "TEXT", ...}}.',
+            )
+        declared = tuple(self._columns or ())
+        absent = [column for column in declared if shape and column not in shape.columns]
         if absent:
             raise self._target.refusal(
                 f"The table {self._target.table!r} exists, without the columns {listed(absent)}.",
                 "Add them with ALTER TABLE, or leave columns= out.",
             )
-        self._learn(shape)
-        return recorded is None
+        self._learn(shape or Shape(declared))
+        return shape is not None
 
     def _compare(self, recorded: Mapping[str, Any] | None) -> None:
         if recorded is not None and dict(recorded) != self._config():
@@ -142,12 +144,8 @@ class TableStore:
             UsageError: another process recorded another table or key in the meantime.
         """
         self._compare(recorded)
-        shape = find_shape(tx, self._target)
-        if shape is None and self._columns is not None:
-            tx.execute(create_statement(self._columns, self._target))
-            shape = find_shape(tx, self._target)
-        if shape is not None:
-            self._learn(shape)
+        if not self._look(tx):
+            tx.execute(create_statement(self._columns or {}, self._target))
         return self._config()
 
     # Values
