@@ -93,7 +93,7 @@ def make_schema_ready(engine: SQLiteEngine, *, origin: str | None, migrate: bool
         if schema.kind is _migrations.Kind.CURRENT:
             return False
         if not migrate and schema.kind is not _migrations.Kind.TOO_NEW:
-            if schema.basic:
+            if schema.has_base_tables:
                 return True
             raise LedgerError(
                 f"{engine.path} holds no ledger, and migrate=False forbids to make one.",
