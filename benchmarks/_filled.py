@@ -1,9 +1,9 @@
 """Ledgers that have been in use for long: many units, written in bulk as the library writes them one by one.
 
-Who, where and how is skewed as in real use: a few spaces and actors have most of the units, nine units of ten are GREEN,
-one in a hundred failed, three share a correlation id. One space and one actor have gone quiet after the first units.
-One unit begins every second. Hashes are constants: nothing here verifies them, and what they cost depends on their
-length alone.
+Who, where and how is skewed as in real use: a few spaces and actors have most of the units, nine units of ten are
+GREEN, one in a hundred failed, three share a correlation id. One space and one actor have gone quiet after the first
+units. One unit begins every second. Hashes are constants: nothing here verifies them, and what they cost depends on
+their length alone.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def insert_1_0_0(connection: sqlite3.Connection, units: int) -> None:
     numbers = range(1, units + 1)
     connection.execute("BEGIN")
     connection.executemany(
-        "INSERT INTO unit_of_work (uow_id, envelope_id, status, created_ts, committed_ts) VALUES (?, NULL, 'committed', ?, ?)",
+        "INSERT INTO unit_of_work (uow_id, status, created_ts, committed_ts) VALUES (?, 'committed', ?, ?)",
         ((unit_id_of(number), time_of(number), time_of(number)) for number in numbers),
     )
     connection.executemany(

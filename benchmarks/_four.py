@@ -10,14 +10,16 @@ import hashlib
 import json
 import os
 import struct
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
-from benchmarks._work import CONTEXT, SPACE, TEXT, Durability, connect
+from benchmarks._work import CONTEXT, SPACE, TEXT, Work, connect
 from memoryos_uow import Ledger, _schema
 from memoryos_uow.stores import BlobStore, DocumentStore, TableStore, VectorStore
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from benchmarks._work import Durability
 
 DIMENSIONS: Final = 384
 VECTOR: Final = [(n % 17 - 8) / 16 for n in range(DIMENSIONS)]
@@ -25,12 +27,11 @@ SIZES: Final = {"blob of 4 KiB": 4 << 10, "blob of 256 KiB": 256 << 10}
 INLINE_BELOW: Final = 64 << 10
 
 
-class _Work:
+class FourStores(Work):
     """Unit after unit; each has a blob of its own, as large as the others."""
 
     def __init__(self, path: Path, blob_bytes: int) -> None:
-        self.path = path
-        self.number = 0
+        super().__init__(path)
         self._bytes = bytearray(os.urandom(blob_bytes))
 
     def _next(self) -> tuple[str, bytes]:
@@ -39,7 +40,7 @@ class _Work:
         return f"item-{self.number:08d}", bytes(self._bytes)
 
 
-class FourByLibrary(_Work):
+class FourByLibrary(FourStores):
     """A unit of work over four stores."""
 
     def __init__(self, path: Path, durability: Durability, blob_bytes: int) -> None:
@@ -63,14 +64,11 @@ class FourByLibrary(_Work):
             uow["embeddings"].create(key, VECTOR)
             uow["photos"].create(key, blob)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.ledger.close()
 
 
-class FourByHand(_Work):
+class FourByHand(FourStores):
     """The floor: the same rows and files, no ledger."""
 
     def __init__(self, path: Path, durability: Durability, blob_bytes: int) -> None:
@@ -113,7 +111,8 @@ class FourByHand(_Work):
             (SPACE, key, struct.pack(f"<{DIMENSIONS}f", *VECTOR)),
         )
         execute(
-            "INSERT INTO uow_blobs (store, space_id, key, version, digest, size, data) VALUES ('photos', ?, ?, 1, ?, ?, ?)",
+            "INSERT INTO uow_blobs (store, space_id, key, version, digest, size, data)"
+            " VALUES ('photos', ?, ?, 1, ?, ?, ?)",
             (SPACE, key, digest, len(blob), blob if len(blob) < INLINE_BELOW else None),
         )
 
@@ -130,8 +129,5 @@ class FourByHand(_Work):
         finally:
             os.close(directory)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.connection.close()

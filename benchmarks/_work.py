@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from abc import ABC, abstractmethod
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from memoryos_uow import Ledger, UnitRecord, WriteRecord, _schema
 from memoryos_uow.stores import DocumentStore
@@ -49,13 +50,34 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
     return connection
 
 
-class ByLibrary:
+class Work(ABC):
+    """Something done to the database at `path` as often as it is called."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.number = 0
+
+    @abstractmethod
+    def __call__(self) -> None:
+        """Do it once more."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the database."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class ByLibrary(Work):
     """A unit of work with every context column filled in."""
 
     def __init__(self, path: Path, durability: Durability) -> None:
-        self.path = path
+        super().__init__(path)
         self.ledger = Ledger.open(path, stores=[DocumentStore("notes")], durability=durability)
-        self.number = 0
 
     def __call__(self) -> None:
         self.number += 1
@@ -64,19 +86,15 @@ class ByLibrary:
             for key, value in documents(self.number):
                 notes.create(key, value)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.ledger.close()
 
 
-class ByHand:
+class ByHand(Work):
     """The floor: the same three rows and nothing else."""
 
     def __init__(self, path: Path, durability: Durability) -> None:
-        self.path = path
-        self.number = 0
+        super().__init__(path)
         self.connection = connect(path, durability)
         self._make_tables()
         self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -104,10 +122,7 @@ class ByHand:
             ),
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.connection.close()
 
 
@@ -121,7 +136,10 @@ class ByHandWithLedger(ByHand):
     def _write(self) -> None:
         execute, number = self.connection.execute, self.number
         unit_id, first = unit_id_of(number), WRITES * number
-        execute("UPDATE unit_of_work SET total_execution_time_ms = 1, commit_time_ms = 1 WHERE uow_id = ?", (unit_id_of(number - 1),))
+        execute(
+            "UPDATE unit_of_work SET total_execution_time_ms = 1, commit_time_ms = 1 WHERE uow_id = ?",
+            (unit_id_of(number - 1),),
+        )
         execute("UPDATE uow_ledger SET execution_us = 512, commit_us = 400 WHERE commit_seq = ?", (number - 1,))
         super()._write()
         execute(INSERT_UNIT, unit_row(number))
@@ -151,7 +169,18 @@ INSERT_UNIT: Final = _insert("unit_of_work", [f.name for f in fields(UnitRecord)
 INSERT_WRITE: Final = _insert("uow_writes", [f.name for f in fields(WriteRecord)])
 INSERT_ENTRY: Final = _insert(
     "uow_ledger",
-    "commit_seq uow_id space_seq prev context context_nonce nonce writes_root write_count first_write".split(),
+    [
+        "commit_seq",
+        "uow_id",
+        "space_seq",
+        "prev",
+        "context",
+        "context_nonce",
+        "nonce",
+        "writes_root",
+        "write_count",
+        "first_write",
+    ],
 )
 
 
@@ -193,16 +222,7 @@ def wal_bytes(path: Path) -> int:
     return log.stat().st_size if log.exists() else 0
 
 
-class Repeatable(Protocol):
-    """Work on a file that can be done again and again."""
-
-    path: Path
-
-    def __call__(self) -> None:
-        """Do it once more."""
-
-
-def grow_log(work: Repeatable, *, at_most: int) -> int:
+def grow_log(work: Work, *, at_most: int) -> int:
     """Do `work` until its write-ahead log has stopped growing, `at_most` times; return how often.
 
     A log that grows makes the file system find room for it, which costs more per fsync than writing over it.
@@ -215,4 +235,3 @@ def grow_log(work: Repeatable, *, at_most: int) -> int:
         if unchanged >= 1000:
             return done
     return at_most
-

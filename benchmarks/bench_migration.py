@@ -11,11 +11,12 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from benchmarks._command import options, section, workplace
 from benchmarks._filled import fill, fill_1_0_0
 from benchmarks._ratios import Contender, race, table
+from benchmarks._timing import measure
 from benchmarks._work import connect
 from memoryos_uow import Ledger, _migrations, _schema
 from memoryos_uow.stores import DocumentStore
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_benchmark.fixture import BenchmarkFixture
 
-Way = "Callable[[Path], object]"
+Way: TypeAlias = "Callable[[Path], object]"
 
 
 def up(path: Path) -> None:
@@ -57,7 +58,10 @@ def down_by_hand(path: Path) -> None:
     """Drop the columns of 1.1.0 one by one, as SQLite can since 3.35; no backup."""
     drops = [f"ALTER TABLE {added.table} DROP COLUMN {added.column};" for added in _schema.added_columns()]
     indexes = [f"DROP INDEX {name};" for kind, name in _schema.created(_schema.UP) if kind == "index"]
-    ours = ["DROP VIEW uow_receipts;", *(f"DROP TABLE {name};" for kind, name in _schema.created(_schema.LEDGER) if kind == "table")]
+    ours = [
+        "DROP VIEW uow_receipts;",
+        *(f"DROP TABLE {name};" for kind, name in _schema.created(_schema.LEDGER) if kind == "table"),
+    ]
     with closing(connect(path, "full")) as connection:
         connection.executescript(" ".join(("BEGIN IMMEDIATE;", *indexes, *ours, *drops, "COMMIT;")))
 
@@ -70,9 +74,9 @@ WAYS_DOWN: Final[dict[str, Way]] = {
 }
 
 
-def _on_a_copy(name: str, way: Way, original: Path) -> Contender:
+def _on_a_copy(name: str, way: Way, original: Path, number: int = 0) -> Contender:
     """Return a contender that works on a new copy of `original` each time."""
-    place = original.with_name(f"{original.stem}-{way.__name__}")
+    place = original.with_name(f"{original.stem}-{number}")
     copy = place / "ledger.db"
 
     def make_copy() -> None:
@@ -88,8 +92,8 @@ def test_migrating_up(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     fill_1_0_0(path, 20_000 if benchmark.enabled else 50)
     contender = _on_a_copy("up", up, path)
-    benchmark.pedantic(contender.once, setup=contender.before, rounds=5)
-    with closing(sqlite3.connect(tmp_path / "old-up" / "ledger.db")) as connection:
+    measure(benchmark, contender.once, before=contender.before, rounds=5)
+    with closing(sqlite3.connect(tmp_path / "old-0" / "ledger.db")) as connection:
         assert _migrations.inspect(connection).kind is _migrations.Kind.CURRENT
 
 
@@ -98,8 +102,8 @@ def test_migrating_down(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     path = tmp_path / "current.db"
     fill(path, 20_000 if benchmark.enabled else 50)
     contender = _on_a_copy("down", down, path)
-    benchmark.pedantic(contender.once, setup=contender.before, rounds=5)
-    with closing(sqlite3.connect(tmp_path / "current-down" / "ledger.db")) as connection:
+    measure(benchmark, contender.once, before=contender.before, rounds=5)
+    with closing(sqlite3.connect(tmp_path / "current-0" / "ledger.db")) as connection:
         assert _migrations.inspect(connection).kind is _migrations.Kind.BASIC
 
 
@@ -124,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fill(current, given.units)
         rows = []
         for original, ways in ((old, WAYS_UP), (current, WAYS_DOWN)):
-            contenders = [_on_a_copy(name, way, original) for name, way in ways.items()]
+            contenders = [_on_a_copy(name, way, original, number) for number, (name, way) in enumerate(ways.items())]
             rows += [
                 (result.name, f"{result.median_us / 1e6:.2f}", f"{result.ratio:.2f}")
                 for result in race(contenders, rounds=given.rounds, seed=given.seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import memoryos_uow
 from benchmarks._command import options, section, workplace
 from benchmarks._filled import fill
 from benchmarks._ratios import Contender, race, table
+from benchmarks._timing import measure
 from memoryos_uow import Ledger
 from memoryos_uow.stores import DocumentStore
 
@@ -51,7 +53,7 @@ def test_opening(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
 
 def test_import(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     """A new interpreter imports the library."""
-    benchmark.pedantic(starting("import memoryos_uow", tmp_path).once, rounds=20)
+    measure(benchmark, starting("import memoryos_uow", tmp_path).once, rounds=20)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         paths = {f"{units:,} units": folder / f"{units}.db" for units in (0, given.units)}
         for units, path in zip((0, given.units), paths.values(), strict=True):
             fill(path, units)
-        contenders = [Contender(name, lambda path=path: open_and_close(path)) for name, path in paths.items()]  # type: ignore[misc]
+        contenders = [Contender(name, partial(open_and_close, path)) for name, path in paths.items()]
         results = race(contenders, rounds=given.rounds, seed=given.seed)
         section(
             "Ledger.open and close",

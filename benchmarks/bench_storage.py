@@ -1,7 +1,7 @@
 """How many bytes one unit of three writes takes: contract 1.0.0 beside 1.1.0, empty and filled, and what is ours.
 
-`python -m benchmarks.bench_storage` prints the table at 100,000 units. Sizes are whole pages (SQLite's `dbstat`), so what
-a page leaves empty counts too; where `dbstat` is not compiled in, only the size of the whole file is known.
+`python -m benchmarks.bench_storage` prints the table at 100,000 units. Sizes are whole pages (SQLite's `dbstat`), so
+what a page leaves empty counts too; where `dbstat` is not compiled in, only the size of the whole file is known.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from benchmarks._command import options, section, workplace
 from benchmarks._filled import INDEXES, insert_1_0_0, writes_of
@@ -64,7 +64,7 @@ def _with_receipts(connection: sqlite3.Connection, units: int) -> None:
     connection.execute("COMMIT")
 
 
-Build = "Callable[[sqlite3.Connection, int], None]"
+Build: TypeAlias = "Callable[[sqlite3.Connection, int], None]"
 
 VARIANTS: Final[dict[str, Build]] = {
     "1.0.0": _base,
@@ -77,9 +77,10 @@ VARIANTS: Final[dict[str, Build]] = {
 
 def bytes_per_unit(build: Build, units: int, folder: Path) -> dict[str, float]:
     """Return the bytes that each part takes per unit; ``{"": whole file}`` where this SQLite has no `dbstat`."""
-    with tempfile.TemporaryDirectory(dir=folder) as place, closing(
-        sqlite3.connect(Path(place) / "sizes.db", isolation_level=None)
-    ) as connection:
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as place,
+        closing(sqlite3.connect(Path(place) / "sizes.db", isolation_level=None)) as connection,
+    ):
         connection.execute("PRAGMA synchronous = OFF")
         build(connection, units)
         try:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, get_args
 import pytest
 
 from benchmarks._command import options, section, workplace
-from benchmarks._ratios import Contender, Result, race, ratio_table
+from benchmarks._ratios import Contender, race, ratio_table
+from benchmarks._timing import measure
 from benchmarks._work import ByHand, ByHandWithLedger, ByLibrary, Durability, grow_log
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_benchmark.fixture import BenchmarkFixture
+
+    from benchmarks._ratios import Result
 
 CONTENDERS: Final[dict[str, type[ByHand | ByLibrary]]] = {
     "by hand": ByHand,
@@ -43,7 +46,7 @@ def compare(folder: Path, durability: Durability, *, rounds: int, warmup: int, s
 def test_unit_of_three_writes(benchmark: BenchmarkFixture, tmp_path: Path, name: str, durability: Durability) -> None:
     """A unit of three documents commits; this is the plain time of each contender by itself."""
     with CONTENDERS[name](tmp_path / "work.db", durability) as work:
-        benchmark.pedantic(work, rounds=1000, warmup_rounds=2500)
+        measure(benchmark, work, rounds=1000, warmup=2500)
 
 
 def test_the_comparison_runs(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ class Coordinator:
         except LedgerBusy:
             self._leftovers.add_ending(record)
         except UnitOfWorkError as loss:
-            report_lost([record], loss)
+            report_lost([record], type(loss).__name__)
 
     # Rows that come later
 
@@ -288,7 +288,6 @@ class Coordinator:
             if not isinstance(error, UnitOfWorkError):
                 raise
 
-    def close(self) -> None:
-        """Write what is left to be written, or report it as lost."""
-        self.settle()
+    def give_up(self) -> None:
+        """Report what no transaction will write any more."""
         self._leftovers.give_up()

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from memoryos_uow import _ambient
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import Durability
 from memoryos_uow._open_ledger import OpenLedger
+from memoryos_uow._opening import check_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _ENVIRONMENT: Final = "MEMORYOS_UOW_LEDGER"
 BUSY_TIMEOUT_S: Final = 30.0
@@ -21,13 +24,22 @@ _lock = threading.Lock()
 _open: dict[tuple[int, Path], OpenLedger] = {}
 
 
+def _renew_lock() -> None:
+    global _lock  # noqa: PLW0603 - another thread may hold it while this one forks; in the child nobody would release it
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def default_opened() -> OpenLedger:
     """Return the process's default ledger, opening it if need be.
 
     Raises:
+        UsageError: the environment variable holds something else than a path.
         LedgerError: it cannot be opened.
     """
-    path = Path(os.environ.get(_ENVIRONMENT) or "memory.db").absolute()
+    path = check_path(os.environ.get(_ENVIRONMENT) or "memory.db")
     key = (_ambient.process_id(), path)
     with _lock:
         ledger = _open.get(key)

@@ -143,9 +143,9 @@ class LedgerStore:
 
     def get(self, key: str, default: Any = None, *, space_id: str) -> Any:
         """Return the committed record of a space, or `default`."""
-        key = check_identifier(key, "key", max_bytes=MAX_KEY_BYTES)
+        space_id, key = check_identifier(space_id, "space_id"), check_identifier(key, "key", max_bytes=MAX_KEY_BYTES)
         with self._engine.reader() as reader:
-            found = self._store.read(reader, check_identifier(space_id, "space_id"), key)
+            found = self._store.read(reader, space_id, key)
         return found.value if found else default
 
     def search(
@@ -161,10 +161,15 @@ class LedgerStore:
         Raises:
             UsageError: this store cannot be searched, or not like this.
         """
+        space_id, k = check_identifier(space_id, "space_id"), check_k(k)
         with self._engine.reader() as reader:
-            return self._store.search(reader, check_identifier(space_id, "space_id"), query, check_k(k), options)
+            return self._store.search(reader, space_id, query, k, options)
 
     def keys(self, *, space_id: str) -> Iterator[str]:
         """Yield the keys of all records in a space, in the order of their UTF-8 bytes."""
+        self._engine.refuse_misuse()
+        return self._keys(check_identifier(space_id, "space_id"))
+
+    def _keys(self, space_id: str) -> Iterator[str]:
         with self._engine.reader() as reader:
-            yield from self._store.keys(reader, check_identifier(space_id, "space_id"))
+            yield from self._store.keys(reader, space_id)

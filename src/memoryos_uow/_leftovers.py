@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from memoryos_uow import _coordination, _log
-from memoryos_uow.errors import UnitOfWorkError
+from memoryos_uow.errors import StoreError
 
 if TYPE_CHECKING:
     from memoryos_uow._records import UnitRecord
@@ -39,8 +39,8 @@ class Leftovers:
 
     def __init__(self, rows: LedgerRows) -> None:
         self._rows = rows
-        self._timings: deque[Timing] = deque(maxlen=_KEPT_MAX)
-        self._endings: deque[UnitRecord] = deque(maxlen=_KEPT_MAX)
+        self._timings: deque[Timing] = deque()
+        self._endings: deque[UnitRecord] = deque()
         self._settled: deque[str] = deque()
 
     def __bool__(self) -> bool:
@@ -49,10 +49,12 @@ class Leftovers:
     def add_timing(self, timing: Timing) -> None:
         """Keep how long a unit took."""
         self._timings.append(timing)
+        _drop_excess(self._timings)
 
     def add_ending(self, record: UnitRecord) -> None:
         """Keep the row of a unit that failed or was rolled back."""
         self._endings.append(record)
+        report_lost(_drop_excess(self._endings), "full")
 
     def add_settled(self, uow_id: str) -> None:
         """Keep the id of a unit of which nothing has to be recovered any more."""
@@ -61,24 +63,25 @@ class Leftovers:
     def write(self, tx: SQLiteTransaction) -> Carried:
         """Write everything that waits inside `tx`."""
         carried = Carried(_drain(self._timings), _drain(self._endings), _drain(self._settled))
-        self._rows.fill_in(tx, carried.timings)
-        if carried.settled:
-            _coordination.forget(tx, carried.settled)
-        if carried.endings:
-            self._write_endings(tx, carried.endings)
+        try:
+            self._rows.fill_in(tx, carried.timings)
+            if carried.settled:
+                _coordination.forget(tx, carried.settled)
+            carried.endings[:] = [record for record in carried.endings if self._write_ending(tx, record)]
+        except BaseException:
+            self.put_back(carried)
+            raise
         return carried
 
-    def _write_endings(self, tx: SQLiteTransaction, endings: list[UnitRecord]) -> None:
-        tx.savepoint("uow_endings")
+    def _write_ending(self, tx: SQLiteTransaction, record: UnitRecord) -> bool:
+        """Return whether the row was written; one that contradicts the ledger is nobody else's trouble."""
         try:
-            for record in endings:
+            with tx.step():
                 self._rows.insert_unit(tx, record)
-        except UnitOfWorkError as loss:
-            tx.rollback_to("uow_endings")
-            report_lost(endings, loss)
-            endings.clear()
-        else:
-            tx.release("uow_endings")
+        except StoreError as loss:
+            report_lost([record], type(loss).__name__)
+            return False
+        return True
 
     def put_back(self, carried: Carried) -> None:
         """Keep `carried` for another transaction: the one that carried it was rolled back."""
@@ -88,14 +91,21 @@ class Leftovers:
 
     def give_up(self) -> None:
         """Report rows that no transaction will carry any more."""
-        report_lost(_drain(self._endings), None)
+        report_lost(_drain(self._endings), "closed")
 
 
-def report_lost(records: list[UnitRecord], reason: UnitOfWorkError | None) -> None:
+def report_lost(records: list[UnitRecord], reason: str) -> None:
     """Say in the log that these units have no row."""
     for record in records:
-        cause = type(reason).__name__ if reason else "closed"
-        _log.warn("uow.record_lost", uow_id=record.uow_id, status=record.status, reason=cause)
+        _log.warn("uow.record_lost", uow_id=record.uow_id, status=record.status, reason=reason)
+
+
+def _drop_excess(waiting: deque[T]) -> list[T]:
+    """Return the oldest of `waiting` that are too many, removed."""
+    dropped = []
+    while len(waiting) > _KEPT_MAX:
+        dropped.append(waiting.popleft())
+    return dropped
 
 
 def _drain(waiting: deque[T]) -> list[T]:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from memoryos_uow.abc import Store
 
 
+EXIT_WAIT_S: Final = 1.0
+"""How long the process's exit may wait for a thread that is in the middle of a unit: it may never come back."""
+
 RECOVERY_BUDGET_S: Final = 10.0
 """How long opening may spend on what dead processes left; the rest is for `Ledger.recover`."""
 
@@ -61,26 +64,28 @@ class OpenLedger:
         origin: str | None,
         migrate: bool,
         busy_timeout: float,
-        limits: Limits,
+        limits: Limits | None,
         allow_triggers: Collection[str],
     ) -> OpenLedger:
         """Open the file; the arguments and errors are those of `Ledger.open`."""
-        wanted_origin = _opening.check_origin(origin)
-        engine = SQLiteEngine.open(
-            _opening.check_path(path_or_url),
-            durability=durability,
-            busy_timeout_s=_opening.check_timeout(busy_timeout),
-        )
+        # What needs no file comes first, then what only reads it: a refusal leaves it as it was.
+        path, timeout_s = _opening.check_path(path_or_url), _opening.check_timeout(busy_timeout)
+        wanted_origin, bounds = _opening.check_origin(origin), _opening.check_limits(limits)
+        registry, allowed = _opening.check_stores(stores), _opening.check_triggers(allow_triggers)
+        _opening.refuse_absent(path, migrate=migrate)
+        engine = SQLiteEngine.open(path, durability=durability, busy_timeout_s=timeout_s)
         try:
-            basic = _opening.make_schema_ready(engine, origin=wanted_origin, migrate=migrate)
-            rows = LedgerRows(basic=basic)
-            _opening.refuse_triggers(engine, rows, allow_triggers)
-            registry = _opening.open_stores(engine, stores)
-            recorded = _opening.recorded_origin(engine, rows, wanted_origin)
+            _opening.refuse_unfit(engine, migrate=migrate)
+            _opening.refuse_triggers(engine, allowed)
+            incomplete = _opening.attach_stores(engine, registry, recorded=stores == _opening.RECORDED)
+            rows = LedgerRows(basic=_opening.make_schema_ready(engine, origin=wanted_origin, migrate=migrate))
+            recorded_origin = _opening.recorded_origin(engine, rows, wanted_origin)
+            if incomplete and not engine.read_only:
+                _opening.set_up_stores(engine, registry)
         except BaseException:
             engine.close()
             raise
-        ledger = cls(engine, rows, registry, origin=recorded, limits=limits)
+        ledger = cls(engine, rows, registry, origin=recorded_origin, limits=bounds)
         ledger._recover_leftovers()
         return ledger
 
@@ -103,17 +108,19 @@ class OpenLedger:
         self.engine.refuse_misuse()
         return self._registry.find(name, self.engine.reader)
 
-    def close(self) -> None:
+    def close(self, *, wait_s: float | None = None) -> None:
         """Write what is left to be written about finished units and close every file. May be called twice.
 
         Raises:
             UsageError: a unit of this thread is still open and holds the lock.
+            LedgerBusy: one of another thread kept it for longer than `wait_s` seconds (default: the busy timeout).
         """
         if self.closed or self._pid != _ambient.process_id():
             return
-        self.coordinator.close()
-        self.engine.close()
+        self.coordinator.settle()
+        self.engine.close(wait_s=wait_s)
         self.closed = True
+        self.coordinator.give_up()
         self._registry.close()
 
 
@@ -124,6 +131,6 @@ _open_ledgers: weakref.WeakSet[OpenLedger] = weakref.WeakSet()
 def _close_all() -> None:
     for ledger in list(_open_ledgers):
         try:
-            ledger.close()
+            ledger.close(wait_s=EXIT_WAIT_S)
         except Exception:  # noqa: BLE001, S112 - at exit nobody is left to be told, and the others want closing too
             continue

@@ -1,30 +1,32 @@
 """The steps of `Ledger.open`: what is asked of the arguments, and how a file becomes a ledger that is ready.
 
-Promise: everything that can be refused is refused here, with the file as it was.
+Promise: everything that can be refused is refused here, with the file as it was (but for its journal mode: a database
+of the application's own is switched to a write-ahead log first).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from memoryos_uow import _migrations
+from memoryos_uow._limits import Limits
 from memoryos_uow._names import text_problem
 from memoryos_uow._registry import StoreRegistry
+from memoryos_uow._rows import LedgerRows
 from memoryos_uow.abc import Home
 from memoryos_uow.errors import LedgerError, UsageError
 from memoryos_uow.stores import DocumentStore
 from memoryos_uow.stores._sql import SqlStatements
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from memoryos_uow._rows import LedgerRows
     from memoryos_uow.abc import Store
     from memoryos_uow.engines.sqlite import SQLiteEngine
 
 ORIGIN_CHARACTERS_MAX: Final = 255
+RECORDED: Final = "recorded"
 
 
 def check_path(path_or_url: str | os.PathLike[str]) -> Path:
@@ -34,10 +36,15 @@ def check_path(path_or_url: str | os.PathLike[str]) -> Path:
         UsageError: not a path, or one that cannot be a ledger's.
     """
     if not isinstance(path_or_url, (str, os.PathLike)):
-        raise UsageError(f"A ledger is opened by its path, not by a {type(path_or_url).__name__}.")
+        raise UsageError(
+            f"A ledger is opened by its path, not by a {type(path_or_url).__name__}.", hint='For example "memory.db".'
+        )
     text = os.fspath(path_or_url)
     if not isinstance(text, str) or not text or text_problem(text):
-        raise UsageError("The ledger's path is empty, not text, or has characters that no file name can have.")
+        raise UsageError(
+            "The ledger's path is empty, not text, or has characters that no file name can have.",
+            hint='For example "memory.db".',
+        )
     if "://" in text:
         scheme = text.split("://", 1)[0]
         raise UsageError(
@@ -82,41 +89,119 @@ def check_origin(origin: object) -> str | None:
     return origin
 
 
-def make_schema_ready(engine: SQLiteEngine, *, origin: str | None, migrate: bool) -> bool:
-    """Bring the file to contract 1.1.0; return whether it stays at 1.0.0 because `migrate` is off.
+def check_triggers(allowed: object) -> frozenset[str]:
+    """Return the names of the triggers that the application allows.
+
+    Raises:
+        UsageError: not a collection of names.
+    """
+    if isinstance(allowed, Collection) and not isinstance(allowed, (str, bytes)):
+        names = frozenset(name for name in allowed if isinstance(name, str))
+        if len(names) == len(set(allowed)):
+            return names
+    raise UsageError(
+        "allow_triggers is a list of trigger names.", hint='Nothing was opened. For example allow_triggers=["audit"].'
+    )
+
+
+def check_limits(limits: object) -> Limits:
+    """Return `limits`, by default those of `Limits()`.
+
+    Raises:
+        UsageError: something else.
+    """
+    if limits is None:
+        return Limits()
+    if not isinstance(limits, Limits):
+        raise UsageError(
+            f"The limits are a Limits object, not a {type(limits).__name__}.",
+            hint="Nothing was opened. For example limits=Limits(writes_per_unit=1_000_000).",
+        )
+    return limits
+
+
+def check_stores(stores: Iterable[Store] | Literal["recorded"]) -> StoreRegistry:
+    """Return `stores` by name; those that the ledger records come in with `attach_stores`.
+
+    Raises:
+        UsageError: not stores, or two of one name.
+    """
+    if stores == RECORDED:
+        registry = StoreRegistry(make_unknown=None)
+    elif isinstance(stores, Iterable) and not isinstance(stores, (str, bytes)):
+        named = list(stores)
+        registry = StoreRegistry(make_unknown=None if named else DocumentStore)
+        registry.add(named)
+    else:
+        raise UsageError(
+            'stores is a list of stores, or "recorded" for those that the ledger knows.',
+            hint='Nothing was opened. For example stores=[DocumentStore("notes")].',
+        )
+    registry.adopt(SqlStatements())
+    return registry
+
+
+def refuse_unfit(engine: SQLiteEngine, *, migrate: bool) -> None:
+    """Refuse a file that is no ledger of 1.1.0 and cannot, or may not, become one.
 
     Raises:
         LedgerError: it cannot be migrated, is newer than this library, or may not be written.
     """
+    kinds = _migrations.Kind
     with engine.setup_connection() as connection:
         schema = _migrations.inspect(connection)
-        if schema.kind is _migrations.Kind.CURRENT:
-            return False
-        if not migrate and schema.kind is not _migrations.Kind.TOO_NEW:
-            if schema.has_base_tables:
-                return True
-            raise LedgerError(
-                f"{engine.path} holds no ledger, and migrate=False forbids to make one.",
-                hint="Nothing was changed. Open it with migrate=True.",
-            )
-        if engine.read_only and schema.kind is not _migrations.Kind.TOO_NEW:
+        if schema.kind is kinds.TOO_NEW or (migrate and schema.kind is kinds.FOREIGN):
+            _migrations.migrate_up(connection, busy_timeout_s=engine.busy_timeout_s)  # says why not
+        if schema.kind is kinds.CURRENT:
+            return
+        if not migrate and not schema.has_base_tables:
+            raise _no_ledger(engine.path)
+        if migrate and engine.read_only:
             raise LedgerError(
                 f"{engine.path} would have to be migrated from {schema.version or 'nothing'} to 1.1.0,"
                 " but may not be written.",
                 hint="Nothing was changed. Make it writable, or read a 1.0.0 ledger with migrate=False.",
             )
+
+
+def refuse_absent(path: Path, *, migrate: bool) -> None:
+    """Refuse a file that does not exist and may not be made.
+
+    Raises:
+        LedgerError: there is none.
+    """
+    if not migrate and not path.exists():
+        raise _no_ledger(path)
+
+
+def _no_ledger(path: Path) -> LedgerError:
+    return LedgerError(
+        f"{path} holds no ledger, and migrate=False forbids to make one.",
+        hint="Nothing was changed. Open it with migrate=True.",
+    )
+
+
+def make_schema_ready(engine: SQLiteEngine, *, origin: str | None, migrate: bool) -> bool:
+    """Bring the file to contract 1.1.0; return whether it stays at 1.0.0 because `migrate` is off.
+
+    Raises:
+        LedgerError: it cannot be migrated.
+    """
+    with engine.setup_connection() as connection:
+        if not migrate:
+            return _migrations.inspect(connection).kind is not _migrations.Kind.CURRENT
         _migrations.migrate_up(connection, origin=origin, busy_timeout_s=engine.busy_timeout_s)
     return False
 
 
-def refuse_triggers(engine: SQLiteEngine, rows: LedgerRows, allowed: Collection[str]) -> None:
+def refuse_triggers(engine: SQLiteEngine, allowed: Collection[str]) -> None:
     """Refuse a ledger whose tables have triggers that the application did not name: none is of our making.
 
     Raises:
         LedgerError: there is one.
     """
     with engine.reader() as reader:
-        strange = [(name, table) for name, table in rows.triggers(reader) if name not in allowed]
+        strange = [(name, table) for name, table in LedgerRows.triggers(reader) if name not in allowed]
     if strange:
         name, table = strange[0]
         raise LedgerError(
@@ -125,35 +210,27 @@ def refuse_triggers(engine: SQLiteEngine, rows: LedgerRows, allowed: Collection[
         )
 
 
-def open_stores(engine: SQLiteEngine, stores: Iterable[Store] | Literal["recorded"]) -> StoreRegistry:
-    """Attach `stores`, or those that the ledger records, and set up what is missing in one transaction.
+def attach_stores(engine: SQLiteEngine, registry: StoreRegistry, *, recorded: bool) -> bool:
+    """Attach the stores, `recorded` ones too; return whether something is missing that `set_up_stores` would make.
 
     Raises:
-        UsageError: a store contradicts what is recorded of it, or another one.
+        UsageError: a store contradicts what is recorded of it.
         StoreError: a store cannot keep its promise here.
     """
-    if isinstance(stores, str) and stores != "recorded":
-        raise UsageError(
-            'stores is a list of stores, or "recorded" for those that the ledger knows.', hint="Nothing was opened."
-        )
-    named = [] if isinstance(stores, str) else list(stores)
-    make_unknown = None if named or isinstance(stores, str) else DocumentStore
-    registry = StoreRegistry(Home(engine.path.parent, engine.read_only), make_unknown=make_unknown)
-    registry.add(named)
-    registry.adopt(SqlStatements())
     with engine.reader() as reader:
-        if isinstance(stores, str):
+        if recorded:
             registry.add_recorded(reader)
-        incomplete = registry.attach_all(reader)
-    if incomplete and not engine.read_only:
-        tx = engine.begin()
-        try:
-            registry.refresh(tx)
-            tx.commit()
-        finally:
-            if tx.open:
-                tx.rollback()
-    return registry
+        return registry.move_in(Home(engine.path.parent, engine.read_only), reader)
+
+
+def set_up_stores(engine: SQLiteEngine, registry: StoreRegistry) -> None:
+    """Make what the stores miss, in one transaction."""
+    tx = engine.begin()
+    try:
+        registry.refresh(tx)
+        tx.commit()
+    finally:
+        tx.rollback()
 
 
 def recorded_origin(engine: SQLiteEngine, rows: LedgerRows, wanted: str | None) -> str | None:

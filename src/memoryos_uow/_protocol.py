@@ -132,6 +132,8 @@ _DECISIONS: Final = frozenset(
 )
 
 _FAILURES: Final = frozenset({Event.FAILED, Event.PROVEN_GONE, Event.NO_DECISION_FOUND})
+_ANSWERS: Final = frozenset({Event.DECIDED, Event.DECIDED_WITH_MORE, Event.ANSWER_LOST})
+_UNDONE: Final = frozenset({State.FAILED, State.ROLLED_BACK})
 
 
 class IllegalTransitionError(AssertionError):
@@ -155,6 +157,8 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
 def check(state: State, event: Event, after: State, effects: tuple[Effect, ...]) -> None:
     """Assert the promises for one transition; the tests run it over the whole table and over seeded mistakes."""
     _promise(1, (after in DECIDED) == (event in _DECISIONS or event is Event.NOTHING_TO_DO))
+    _promise(1, state is State.PREPARING or event not in _ANSWERS)
+    _promise(1, state is State.COMMITTED or event not in (Event.PUBLISHED, Event.STORE_SILENT))
     if Effect.DECIDE in effects:
         _promise(2, event in (Event.COMMIT_ASKED, Event.PREPARED))
     if Effect.PREPARE in effects:
@@ -163,20 +167,20 @@ def check(state: State, event: Event, after: State, effects: tuple[Effect, ...])
         _promise(3, event in _DECISIONS)
     _promise(4, (after is State.ROLLED_BACK) == (event is Event.ROLLBACK_ASKED))
     _promise(4, (after is State.FAILED) == (event in _FAILURES))
-    if after in (State.FAILED, State.ROLLED_BACK):
-        _promise(4, state not in DECIDED)
+    if after in _UNDONE:
         _promise(4, state is State.ACTIVE or Effect.ABANDON in effects)
         _promise(4, state in (State.IN_DOUBT, State.FOUND) or effects[:1] == (Effect.UNDO,))
-    if event in _DECISIONS:
-        _promise(4, not {Effect.UNDO, Effect.ABANDON} & set(effects))
+    elif event is not Event.NOTHING_TO_DO:
+        _promise(4, not {Effect.UNDO, Effect.ABANDON, Effect.RECORD} & set(effects))
+    _promise(4, state is not State.COMMITTED or after in DECIDED)
+    _promise(4, (after is State.COMMITTED and event is not Event.STORE_SILENT) == (Effect.PUBLISH in effects))
     _promise(5, state not in FINAL)
     _promise(6, (after is State.IN_DOUBT) == (event is Event.ANSWER_LOST))
     if state is State.IN_DOUBT:
         _promise(6, event in (Event.PROVEN_GONE, Event.DECISION_FOUND))
-    if after is State.IN_DOUBT:
-        _promise(6, Effect.RECORD not in effects)
     if Effect.FORGET in effects:
         _promise(7, event is Event.PUBLISHED)
+    _promise(7, after is not State.FINISHED or event in (Event.NOTHING_TO_DO, Event.DECIDED, Event.PUBLISHED))
 
 
 def _promise(number: int, holds: bool) -> None:  # noqa: FBT001 - it reads as a sentence

@@ -28,8 +28,8 @@ _TABLES: Final = tuple(made.name for made in _schema.created(_schema.STORES))
 class StoreRegistry:
     """Stores by name."""
 
-    def __init__(self, home: Home, *, make_unknown: Callable[[str], Store] | None) -> None:
-        self._home = home
+    def __init__(self, *, make_unknown: Callable[[str], Store] | None) -> None:
+        self._home: Home | None = None
         self._make_unknown = make_unknown
         self._stores: dict[str, Store] = {}
         self._ready: set[str] = set()
@@ -108,6 +108,11 @@ class StoreRegistry:
 
     # Readiness
 
+    def move_in(self, home: Home, reader: Reader) -> bool:
+        """Attach every store to the ledger that lives in `home`; return what `attach_all` does."""
+        self._home = home
+        return self.attach_all(reader)
+
     def attach_all(self, reader: Reader) -> bool:
         """Attach every store; return whether some of them, or the tables they share, must be set up."""
         recorded = self._recorded(reader)
@@ -124,6 +129,7 @@ class StoreRegistry:
                 f"The store {store.name!r} of this ledger holds {kind}, not {store.kind}.",
                 hint="Nothing was changed. Use another name for the new store.",
             )
+        assert self._home is not None  # noqa: S101 - for the type checker
         if not store.attach(self._home, reader, config):
             self._ready.add(store.name)
 

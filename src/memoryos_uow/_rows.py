@@ -234,7 +234,8 @@ class LedgerRows:
         )
         return dict(zip((*names, "origin"), found[0], strict=True)) if found else None
 
-    def triggers(self, reader: Reader) -> list[tuple[str, str]]:
+    @staticmethod
+    def triggers(reader: Reader) -> list[tuple[str, str]]:
         """Return name and table of every trigger on a table of ours: none is of our making."""
         return [
             (row[0], row[1])

@@ -70,13 +70,12 @@ class SqlCalls:
 
 
 def _check_text(sql: object, characters_max: int) -> str:
-    problem = None
     if not isinstance(sql, str):
-        problem = f"is a {type(sql).__name__}, not a string"
-    elif len(sql) > characters_max:
-        problem = f"has {len(sql):,} characters; the limit is {characters_max:,}"
-    else:
-        problem = text_problem(plain(sql))
+        raise UsageError(f"The SQL text is a {type(sql).__name__}, not a string.", hint="Nothing was written.")
+    text = plain(sql)
+    problem = text_problem(text)
+    if len(text) > characters_max:
+        problem = f"has {len(text):,} characters; the limit is {characters_max:,}"
     if problem:
         raise UsageError(f"The SQL text {problem}.", hint="Nothing was written.")
-    return plain(sql)
+    return text

@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import unicodedata
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
 
 if TYPE_CHECKING:
@@ -136,7 +135,8 @@ def table(
     """Return the lines of a table; where it does not fit into `room` columns even when cut, one paragraph for each row.
 
     A paragraph begins with the first cell; the others follow indented, numbers with their headings. `paint` is given
-    the heading and the padded text of each cell of a row, and returns it with colours; the heading of all is "".
+    the heading and the padded text of each cell of a row, and returns it with colours; the heading of the headings, and
+    of what begins a paragraph, is "".
     """
     widths = [max(width(cell) for cell in cells) for cells in zip(*[[c.heading for c in columns], *rows], strict=True)]
     spare = None if room is None else room - sum(widths) - len(_GAP) * (len(widths) - 1)
@@ -146,7 +146,7 @@ def table(
             spare += widths[number] - kept
             widths[number] = kept
     if spare is not None and spare < 0:
-        return [line for row in rows for line in _paragraph(columns, row, room)]
+        return [line for row in rows for line in _paragraph(columns, row, room, paint)]
     headings = _padded(columns, [c.heading for c in columns], widths)
     lines = [_GAP.join(headings if paint is None else [paint("", text) for text in headings]).rstrip()]
     for row in rows:
@@ -166,22 +166,28 @@ def _padded(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[in
     return padded
 
 
-def _paragraph(columns: Sequence[Column], row: Sequence[str], room: int | None) -> list[str]:
+def _paragraph(columns: Sequence[Column], row: Sequence[str], room: int | None, paint: Paint | None) -> list[str]:
     first, *others = zip(columns, row, strict=True)
     words = [f"{column.heading} {cell}" if column.right else cell for column, cell in others if cell != EMPTY]
-    return [*wrap([first[1]], room), *wrap(words, room, indent=_GAP, gap=_GAP)]
+    begin = wrap([first[1]], room)
+    if paint is not None:
+        begin = [paint("", line) for line in begin]
+    return [*begin, *wrap(words, room, indent=_GAP, gap=_GAP)]
 
 
 def pairs(named: Iterable[tuple[str, str]], room: int | None, *, indent: str = "") -> list[str]:
-    """Return one line per name and value, the values below each other, long ones continued below themselves."""
+    """Return one line per name and value, the values below each other; what is too long goes below its name."""
     listed = list(named)
     left = len(indent) + max((width(name) for name, _ in listed), default=0) + len(_GAP)
     lines = []
     for name, value in listed:
-        begin = f"{indent}{name}"
-        rest = wrap(value.split(" "), None if room is None else max(room - left, 10))
-        for head, tail in zip_longest([begin], rest or [EMPTY], fillvalue=""):
-            lines.append(head + " " * (left - width(head)) + tail)
+        words = value.split(" ") if value else [EMPTY]
+        if room is not None and max(map(width, words)) > room - left:
+            lines += [indent + name, *wrap(words, room, indent=indent + _GAP)]
+            continue
+        first, *rest = wrap(words, None if room is None else room - left) or [EMPTY]
+        lines.append(f"{indent}{name}".ljust(left) + first)
+        lines.extend(" " * left + line for line in rest)
     return lines
 
 
@@ -200,6 +206,6 @@ def size(n_bytes: int) -> str:
     value = float(n_bytes)
     for unit in _UNITS:
         value /= 1000
-        if value < 999.95 or unit == _UNITS[-1]:  # noqa: PLR2004 - what rounds to the next unit
-            return f"{value:.1f} {unit}"
-    raise AssertionError
+        if value < 999.95:  # noqa: PLR2004 - what rounds to the next unit
+            break
+    return f"{value:.1f} {unit}"

@@ -189,6 +189,7 @@ def blaming(unit: UnitState, store: str) -> Iterator[None]:
     except UnitOfWorkError as error:
         if not isinstance(error, LedgerBusy):  # that is nobody's fault in here
             error.store = error.store or store
+        error.uow_id = error.uow_id or unit.facts.uow_id
         raise
     except Exception as error:
         raise StoreError(

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from memoryos_uow import _validation
 from memoryos_uow._default import default_opened
 from memoryos_uow._handles import LedgerStore
-from memoryos_uow._limits import Limits
 from memoryos_uow._names import Durability, Status, check_band, check_choice, check_identifier
 from memoryos_uow._open_ledger import OpenLedger
 from memoryos_uow.errors import UsageError
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from memoryos_uow._limits import Limits
     from memoryos_uow._records import RecoveryReport, UnitRecord, Violation
     from memoryos_uow._rows import LedgerRows
     from memoryos_uow.abc import Store
@@ -97,7 +97,7 @@ class Ledger:
             origin=origin,
             migrate=migrate,
             busy_timeout=busy_timeout,
-            limits=limits or Limits(),
+            limits=limits,
             allow_triggers=allow_triggers,
         )
         return cls(opened)
@@ -153,8 +153,8 @@ class Ledger:
             filters["band"] = check_band(band).value
         if status is not None:
             filters["status"] = check_choice(status, Status, "status").value
-        if not isinstance(limit, int) or limit < 0:
-            raise UsageError("limit is a number of units, 0 or more.")
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+            raise UsageError("limit is a number of units, 0 or more.", hint="For example limit=50.")
         if self._rows.basic and filters.keys() - {"status"}:
             raise UsageError("A ledger of contract 1.0.0 knows status only.", hint="Open it with migrate=True.")
         with self._settled_reader() as reader:
@@ -248,6 +248,7 @@ class Ledger:
 
         Raises:
             UsageError: a unit of this thread is still open on this ledger and holds its lock.
+            LedgerBusy: a unit of another thread held it for longer than ``busy_timeout``.
         """
         self._opened.close()
 
@@ -283,6 +284,9 @@ def default_ledger() -> Ledger:
     return Ledger(default_opened())
 
 
+_A_TIME: Final = "For example 2026-11-22T19:20:31Z, or datetime.now(UTC)."
+
+
 def _check_since(since: str | datetime | None) -> str | None:
     """Return `since` in the form in which the ledger keeps times, so that texts compare as times do."""
     if since is None:
@@ -290,7 +294,11 @@ def _check_since(since: str | datetime | None) -> str | None:
     try:
         moment = since if isinstance(since, datetime) else datetime.fromisoformat(since)
     except (TypeError, ValueError):
-        raise UsageError("since is a time such as 2026-11-22T19:20:31Z.") from None
+        raise UsageError("since is not a time.", hint=_A_TIME) from None
     if moment.tzinfo is None:
-        raise UsageError("since needs a time zone.", hint="For example 2026-11-22T19:20:31Z, or datetime.now(UTC).")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        raise UsageError("since needs a time zone.", hint=_A_TIME)
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise UsageError("since is before the year 1 or after 9999 in UTC.", hint="Leave it out.") from None
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

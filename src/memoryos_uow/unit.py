@@ -25,17 +25,18 @@ from memoryos_uow._names import (
     check_choice,
     check_identifier,
 )
+from memoryos_uow._open_ledger import OpenLedger
 from memoryos_uow._protocol import State
+from memoryos_uow._transactions import blaming
 from memoryos_uow._unit_state import Context, UnitState
 from memoryos_uow.abc import UnitFacts, Write
-from memoryos_uow.errors import RecordExists, RecordMissing, UnitOfWorkError, UsageError
+from memoryos_uow.errors import RecordExists, RecordMissing, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from memoryos_uow._names import Band
-    from memoryos_uow._open_ledger import OpenLedger
     from memoryos_uow._records import Hit
     from memoryos_uow.abc import Store
     from memoryos_uow.ledger import Ledger
@@ -108,7 +109,7 @@ class UnitOfWork:
         ledger: Ledger | None = None,
     ) -> None:
         if space_id is None or band is None:
-            missing = "space_id and band" if space_id is None and band is None else "space_id" if band else "band"
+            missing = " and ".join(name for name, value in (("space_id", space_id), ("band", band)) if value is None)
             raise UsageError(
                 f"A unit of work needs {missing}.",
                 hint='For example UnitOfWork(space_id="shared:household", band="GREEN").',
@@ -124,7 +125,7 @@ class UnitOfWork:
             raise UsageError('nested is "refuse" or "independent".', hint="Nothing was written.")
         self._isolation = check_choice(isolation, Isolation, "isolation")
         self._nested = nested
-        self._ledger = ledger._opened if ledger is not None else None  # noqa: SLF001 - a face on it
+        self._ledger = _check_ledger(ledger)
         self._uow_id = _ambient.new_unit_id()
         self._state: UnitState | None = None
         self._owner: tuple[int, int, object] = (0, 0, None)
@@ -176,14 +177,15 @@ class UnitOfWork:
             raise UsageError("This unit of work was begun before.", hint="Make a new UnitOfWork for every block.")
         if self._ledger is None:
             self._ledger = default_opened()
-        outer = _open_units.get()
+        self._owner = _whoever_runs()
+        # A child task or thread may have inherited a unit that is not its own; one that is over is in nobody's way.
+        outer = tuple(unit for unit in _open_units.get() if unit._is_open_here())  # noqa: SLF001
         if self._nested == "refuse" and any(unit._ledger is self._ledger for unit in outer):  # noqa: SLF001
             raise UsageError(
                 "A unit of work on this ledger is open already, and this one would not be part of it.",
                 hint='Use uow.savepoint() inside it, or nested="independent" if a separate unit is meant.',
             )
         self._ledger.engine.refuse_misuse()  # before the block runs
-        self._owner = _whoever_runs()
         self._state = UnitState(
             facts=UnitFacts(self._uow_id, self._space_id, self._band, self._ledger.limits),
             context=self._context,
@@ -197,20 +199,26 @@ class UnitOfWork:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
-        state, ledger = self._live()
-        # Not a token reset: a generator may leave the block in another context than it entered it.
-        _open_units.set(tuple(unit for unit in _open_units.get() if unit is not self))
-        if state.state is not State.ACTIVE:
-            return False  # rolled back inside the block
-        if exc is None:
-            exc = self._problem_with_caller()
-            if exc is None:
-                ledger.coordinator.commit(state)
-                return False
-            self._end_failed(exc)
-            raise exc
-        self._end_failed(exc)
+        self._live()
+        try:
+            # Not a token reset: a generator may leave the block in another context than it entered it.
+            _open_units.set(tuple(unit for unit in _open_units.get() if unit is not self))
+            self._leave(exc)
+        except BaseException as error:
+            self._end_failed(error)  # does nothing to a unit that is over
+            raise
         return False
+
+    def _leave(self, exc: BaseException | None) -> None:
+        if exc is not None:
+            self._end_failed(exc)
+            return
+        state, ledger = self._live()
+        self._refuse_others()
+        if state.state is State.FAILED:  # by somebody else, inside the block
+            raise self._over() from state.error
+        if state.state is State.ACTIVE:  # else rolled back inside the block
+            ledger.coordinator.commit(state)
 
     def _end_failed(self, error: BaseException) -> None:
         state, ledger = self._live()
@@ -232,14 +240,20 @@ class UnitOfWork:
 
         Savepoints may be nested; they work on every store, whether its writes still wait or were applied meanwhile.
         Reads made in the block still count for lost-update protection.
+
+        Raises:
+            UsageError: the unit is over, or belongs to another thread or task; or, at the block's end, a savepoint
+                that was begun later is still open.
         """
         state, ledger = self._active()
         mark = Mark(name=f"uow_{len(state.marks)}", writes=len(state.buffer.writes))
         state.marks.append(mark)
         try:
             yield
-        except BaseException:
-            if state.state is State.ACTIVE:
+        except BaseException as error:
+            if self._problem_with_caller() is not None:
+                self._end_failed(error)  # nobody but the owner may go on with it
+            elif state.state is State.ACTIVE:
                 ledger.coordinator.transactions.return_to(state, mark)
             raise
         if state.state is State.ACTIVE:
@@ -276,14 +290,11 @@ class UnitOfWork:
 
     def _write(self, store: Store, operation: Operation, key: str, value: object) -> None:
         state, _ = self._active()
-        try:
+        with blaming(state, store.name):
             key = check_identifier(key, "key", max_bytes=MAX_KEY_BYTES)
             payload, content = store.encode(operation, key, value, state.facts.limits)
             self._refuse_impossible(state, store, operation, key)
             state.buffer.add(Write(store.name, operation, key, payload, content, _ambient.now_text()))
-        except UnitOfWorkError as error:
-            error.store, error.uow_id = store.name, self._uow_id
-            raise
 
     @staticmethod
     def _refuse_impossible(state: UnitState, store: Store, operation: Operation, key: str) -> None:
@@ -315,11 +326,19 @@ class UnitOfWork:
         state, ledger = self._live()
         self._refuse_others()
         if state.state is not State.ACTIVE:
-            raise UsageError(
-                f"This unit of work is over: it is {self.status}.",
-                hint="Nothing more was written. Begin another unit for further writes.",
-            )
+            raise self._over()
         return state, ledger
+
+    def _over(self) -> UsageError:
+        return UsageError(
+            f"This unit of work is over: it is {self.status}.",
+            hint="Nothing more was written. Begin another unit for further writes.",
+            uow_id=self._uow_id,
+        )
+
+    def _is_open_here(self) -> bool:
+        """Say whether this unit is under way, in the thread and task that asks."""
+        return self._state is not None and self._state.state is State.ACTIVE and self._problem_with_caller() is None
 
     def _refuse_others(self) -> None:
         problem = self._problem_with_caller()
@@ -334,6 +353,16 @@ class UnitOfWork:
             hint="Nothing was written. Begin a unit of its own in every thread, task and process.",
             uow_id=self._uow_id,
         )
+
+
+def _check_ledger(ledger: Ledger | None) -> OpenLedger | None:
+    opened = getattr(ledger, "_opened", None)
+    if ledger is not None and not isinstance(opened, OpenLedger):
+        raise UsageError(
+            f"A unit of work takes an open ledger, not a {type(ledger).__name__}.",
+            hint="Nothing was written. Pass what Ledger.open(...) returns.",
+        )
+    return opened
 
 
 def _whoever_runs() -> tuple[int, int, object]:

@@ -143,7 +143,6 @@ def _environment() -> dict[str, str]:
         "PATH": os.pathsep.join((str(_command_folder()), os.environ.get("PATH", os.defpath))),
         "HOME": str(Path.cwd()),
         "LANG": "C.UTF-8",
-        "COLUMNS": "120",
         "NO_COLOR": "1",
     }
 
@@ -209,8 +208,8 @@ class StandIns:
 
 
 def _tidy(text: str) -> str:
-    """Return `text` without spaces at the ends of lines and with single ones between words, so that tables may grow."""
-    return "\n".join(re.sub(r"(?<=\S) +", " ", line.rstrip()) for line in text.strip("\n").splitlines())
+    """Return `text` with single spaces between words and none around lines, so that tables may grow and shrink."""
+    return "\n".join(" ".join(line.split()) for line in text.strip("\n").splitlines())
 
 
 def _stand_ins(example: Example) -> StandIns:
@@ -231,6 +230,7 @@ def set_up(namespace: dict[str, Any]) -> None:
     stack.callback(_close_ledgers_in, folder)
     stack.enter_context(contextlib.chdir(folder))
     patch.delenv(LEDGER_VARIABLE, raising=False)
+    patch.setenv("PYTHONPATH", str(PACKAGE.parent))  # for the child processes of examples
 
 
 def tear_down(namespace: dict[str, Any]) -> None:

@@ -228,12 +228,22 @@ def test_a_damaged_file_is_noticed(photos: On, damage: Callable[[Path], object])
         "digest = upper(digest)",
     ],
 )
-def test_a_tampered_row_is_noticed(photos: On, change: str) -> None:
+def test_a_tampered_row_is_noticed(photos: On, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     """Whatever a hostile ledger says of a blob, nothing outside the directory is opened and no bytes come back."""
+    photos.create("large", LARGE)
     photos.create("k", SMALL)
-    photos.driver.sql(f"UPDATE uow_blobs SET {change}")
+    photos.driver.sql(f"UPDATE uow_blobs SET {change} WHERE key = 'k'")
+    opened: list[str] = []
+    original = os.open
+
+    def watched(path: Any, *args: Any, **options: Any) -> int:
+        opened.append(os.fspath(path))
+        return original(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", watched)
     with pytest.raises(StoreError, match="was changed or is missing"):
         photos.get("k")
+    assert not any(".." in path for path in opened)
 
 
 @POSIX_ONLY
@@ -259,8 +269,10 @@ def test_a_file_where_a_directory_is_needed(photos: On) -> None:
     assert not caught.value.retryable
     assert caught.value.store == "photos"
     assert blocked.name not in str(caught.value)
-    assert blocked.name not in repr(caught.value.__cause__)
-    assert isinstance(caught.value.__cause__, OSError)
+    cause = caught.value.__cause__
+    assert isinstance(cause, OSError)
+    assert (cause.filename, cause.filename2) == (None, None)
+    assert blocked.name not in str(cause)
     assert photos.keys() == []
 
 

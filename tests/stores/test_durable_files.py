@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from memoryos_uow import _ambient
 from memoryos_uow.stores import _directory
 from memoryos_uow.stores._directory import Directory
 from memoryos_uow.stores._durable_files import NewFile, make_root, read_file, root_problem, write_files
@@ -342,6 +343,25 @@ def test_a_root_that_is_a_link_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "above").symlink_to(tmp_path)
     write_files(tmp_path / "above" / "root", [NewFile((), "f", b"1")])
     assert files_below(root) == {"f": b"1"}
+
+
+@POSIX_ONLY
+def test_a_guessed_temporary_name_gives_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even who knows the random name in advance cannot have the content written through a link of his or hers."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"before")
+    write_files(root, [])
+    monkeypatch.setattr(_ambient, "random_hex", lambda: "guessed")
+    planted = root / "tmp" / "guessed"
+    for as_link in (True, False):
+        if as_link:
+            planted.symlink_to(outside)
+        else:
+            planted.touch()
+        with pytest.raises(FileExistsError):
+            write_files(root, [NewFile((), "f", b"1")])
+        assert outside.read_bytes() == b"before"
+        planted.unlink()
 
 
 @POSIX_ONLY

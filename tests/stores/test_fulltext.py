@@ -237,10 +237,23 @@ def test_the_parentheses_hold(crowded: On, query: str) -> None:
 def test_the_expression_itself_is_closed(crowded: On) -> None:
     """Even without the last check, by the records' own space, MATCH alone keeps to the space."""
     table = index_table("notes")
+    asked: list[str] = []
+
+    class Recorder:
+        def rows(self, sql: str, parameters: Any = (), /) -> list[tuple[Any, ...]]:
+            asked.append(parameters[0])
+            return []
+
+        def stream(self, sql: str, parameters: Any = (), /) -> Any:
+            raise NotImplementedError
+
     for query in ("milk", "theirs OR mine", f"space : {space_word('other')} OR mine"):
-        match = f"{{space}} : {space_word(crowded.space)} AND ({{c0 c1}} : ({syntax_query(query, 'notes')}))"
-        found = crowded.driver.rows(f"SELECT c0 FROM {table} WHERE {table} MATCH ?", (match,))
-        assert {text for (text,) in found} <= {"milk mine"}
+        crowded.store.search(Recorder(), crowded.space, query, 3, {"syntax": True})
+        crowded.store.search(Recorder(), crowded.space, query, 3, {"match": "any"})
+    assert len(asked) == 6
+    for expression in asked:
+        found = crowded.driver.rows(f"SELECT c0 FROM {table} WHERE {table} MATCH ?", (expression,))
+        assert found == [("milk mine",)]
 
 
 def test_a_stale_index_row_leads_nowhere(crowded: On) -> None:

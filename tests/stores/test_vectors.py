@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
+import random
 import struct
 import subprocess
 import sys
@@ -299,6 +301,46 @@ def test_numpy_and_pure_python_agree(data: st.DataObject, metric: str, numbers: 
     assert with_numpy == without
     truth = best_by_definition(metric, query, dict(rows), k)
     assert [hit.score for hit in without] == pytest.approx([hit.score for hit in truth], rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_rounding_never_loses_a_hit(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of vectors whose scores differ by less than a matrix product's rounding are ranked as without numpy."""
+    generator = random.Random(7)
+    query = [generator.gauss(0, 1) for _ in range(200)]
+    rows = []
+    for number in range(400):
+        scale = generator.uniform(0.5, 2) if metric == "cosine" else -1.0
+        shuffled = generator.sample(query, 200) if metric == "l2" else [scale * one for one in query]
+        rows.append((f"k{number:03}", struct.pack("<200f", *shuffled)))
+    wanted = struct.unpack("<200f", struct.pack("<200f", *query)) if metric == "cosine" else (0.0,) * 200
+    with_numpy = _nearest.nearest(metric, wanted, rows, 20)
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    assert with_numpy == _nearest.nearest(metric, wanted, rows, 20)
+    if metric == "l2":  # permutations of one vector are equally far from zero
+        assert [hit.key for hit in with_numpy] == [f"k{number:03}" for number in range(20)]
+
+
+@given(order=st.permutations(range(12)), metric=st.sampled_from(["cosine", "l2"]))
+@settings(deadline=None)
+def test_scores_do_not_depend_on_the_order_of_dimensions(order: list[int], metric: str) -> None:
+    """Sums are rounded once, at the end, so no order of adding gives another score."""
+    query = [math.sin(number) for number in range(12)]
+    vector = [math.cos(number * number) * 10 ** (number % 5) for number in range(12)]
+
+    def score(places: list[int]) -> float:
+        wanted = struct.unpack("<12f", struct.pack("<12f", *(query[place] for place in places)))
+        stored = struct.pack("<12f", *(vector[place] for place in places))
+        return _nearest.nearest(metric, wanted, [("k", stored)], 1)[0].score
+
+    assert score(order) == score(list(range(12)))
+
+
+@pytest.mark.parametrize("keys", list(itertools.permutations("abc")))
+def test_ties_are_decided_by_key_whatever_the_order_of_rows(either: str, keys: tuple[str, ...]) -> None:
+    """The rows may come in any order."""
+    rows = [(key, struct.pack("<2f", 0.1, 0.2)) for key in keys]
+    assert [hit.key for hit in _nearest.nearest("cosine", (1.0, 2.0), rows, 2)] == ["a", "b"]
 
 
 def test_large_spaces_are_searched_in_chunks(vectors: On, either: str, monkeypatch: pytest.MonkeyPatch) -> None:

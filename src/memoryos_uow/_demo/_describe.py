@@ -75,7 +75,7 @@ def words(text: str) -> list[str]:
 
 
 def bag_of_words(text: str) -> list[float]:
-    """Return `text` as a point in 256 dimensions: each word has one, chosen by its CRC-32, which also gives the sign."""
+    """Return `text` as a point in 256 dimensions: the CRC-32 of each word chooses one of them, and the sign."""
     vector = [0.0] * DIMENSIONS
     for word, times in Counter(words(text)).items():
         bits = zlib.crc32(word.encode())

@@ -26,11 +26,16 @@ UNITS: Final = 300
 FILE_BYTES_MAX: Final = 8_000_000
 """Larger files are passed over: a demo should not take a minute for one of them."""
 
+# fmt: off
 TEXT_ENDINGS: Final = frozenset(
-    ".adoc .c .cc .cfg .conf .cpp .cs .css .csv .go .h .hpp .html .ini .java .js .json .jsonl .kt .log .lua .markdown .md"
-    " .org .php .pl .properties .py .pyi .r .rb .rs .rst .scala .sh .sql .srt .svg .swift .tex .toml .ts .tsv .tsx .txt"
-    " .vtt .xml .yaml .yml".split()
+    {
+        ".adoc", ".c", ".cc", ".cfg", ".conf", ".cpp", ".cs", ".css", ".csv", ".go", ".h", ".hpp", ".html",
+        ".ini", ".java", ".js", ".json", ".jsonl", ".kt", ".log", ".lua", ".markdown", ".md", ".org", ".php",
+        ".pl", ".properties", ".py", ".pyi", ".r", ".rb", ".rs", ".rst", ".scala", ".sh", ".sql", ".srt",
+        ".svg", ".swift", ".tex", ".toml", ".ts", ".tsv", ".tsx", ".txt", ".vtt", ".xml", ".yaml", ".yml",
+    }
 )
+# fmt: on
 
 _LEFT_OUT: Final = frozenset({"__pycache__", "node_modules", "site-packages"})
 # Tests, tables of characters and two applications: true modules, but nothing to search in.
@@ -111,13 +116,13 @@ def _text_file(path: str, key: str, prefix: str) -> TextFile | None:
     try:
         facts = os.lstat(path)
         check_identifier(key, "key", max_bytes=MAX_KEY_BYTES)
-        space_id = check_identifier(f"{prefix}:{key.split('/')[0]}" if "/" in key else prefix, "space_id")
+        space_id = check_identifier(f"{prefix}:{key.partition('/')[0]}" if "/" in key else prefix, "space_id")
     except (OSError, UsageError):
         return None
     if not stat.S_ISREG(facts.st_mode) or facts.st_size > FILE_BYTES_MAX or not os.access(path, os.R_OK):
         return None
     if key_problem(key):
         return None
-    name = key.rsplit("/", 1)[-1]
+    name = key.rpartition("/")[2]
     private = name.startswith("_") and not name.startswith("__")
     return TextFile(path, key, space_id, Band.AMBER if private else Band.GREEN)

@@ -1,7 +1,7 @@
 """Child processes at work, killed at moments that nobody chose: the worst that can happen to a unit of work.
 
-SIGKILL cannot be caught: nothing of ours runs in the child after it. The moments are spread over the inside of the block
-and the commit by a random number generator whose seed is printed; which of them hits what is up to the machine.
+SIGKILL cannot be caught: nothing of ours runs in the child after it. The moments are spread over the block and the
+commit by a random number generator whose seed is printed; what each of them hits is up to the machine.
 """
 
 from __future__ import annotations

@@ -95,9 +95,7 @@ def _committed_writes(connection: sqlite3.Connection, proof: Proof) -> Iterator[
         if status == "committed":
             yield _Write(uow_id, store, (space_id, record_id), checksum)
         else:
-            proof.problems.append(
-                f"a write of unit {uow_id} is recorded, and the unit is {status or 'not'} in the ledger"
-            )
+            proof.problems.append(f"unit {uow_id}: it has a write in the ledger, but its outcome is {status}")
 
 
 # What the stores hold
@@ -115,18 +113,16 @@ def _contents(connection: sqlite3.Connection, store: str, directory: Path, proof
         found = {}
         for space_id, key, *values in connection.execute(_RECORDS.format(columns=columns, table=table), (store,)):
             place = (space_id, key)
-            found[place] = _blob(place, *values, directory, proof) if store == BLOBS else _bytes(values[0])
+            if store == BLOBS:
+                digest, data = values
+                found[place] = data if data is not None else _file_of(place, digest, directory, proof)
+            else:
+                found[place] = values[0] if isinstance(values[0], bytes) else str(values[0]).encode()
     proof.records[store] = len(found)
     return found
 
 
-def _bytes(value: object) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value)  # type: ignore[call-overload, no-any-return]
-
-
-def _blob(place: Place, digest: str, data: bytes | None, directory: Path, proof: Proof) -> bytes | None:
-    if data is not None:
-        return data
+def _file_of(place: Place, digest: str, directory: Path, proof: Proof) -> bytes | None:
     proof.files += 1
     try:
         return _blob_path(directory, place[0], digest).read_bytes()

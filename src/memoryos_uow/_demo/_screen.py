@@ -76,11 +76,16 @@ class Screen:
 
 @contextmanager
 def progress(length: int, label: str) -> Iterator[Callable[[], None]]:
-    """Show how far something has come, on stderr and only on a terminal; the block calls what it is given after each."""
+    """Show how far something has come, on stderr if that is a terminal; the block calls what it gets after each."""
     if not sys.stderr.isatty():
         yield lambda: None
         return
     with click.progressbar(
-        length=length, label=f"{_INDENT}{label}", file=sys.stderr, show_pos=True, update_min_steps=max(1, length // 100)
+        length=length,
+        label=f"{_INDENT}{label}",
+        file=sys.stderr,
+        show_pos=True,
+        width=max(8, min(36, (screen_width(sys.stderr) or 80) - 36)),
+        update_min_steps=max(1, length // 100),
     ) as bar:
         yield lambda: bar.update(1)

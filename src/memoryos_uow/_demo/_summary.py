@@ -56,7 +56,7 @@ def spread(values: Iterable[int | None]) -> Spread:
 
 
 def summarise(ledger: Ledger, writes: int) -> Summary:
-    """Return the numbers of `ledger`; its units, listed without their writes, do not say how many `writes` there are."""
+    """Return the numbers of `ledger`. How many `writes` there are, units listed without their writes do not say."""
     units = ledger.units(limit=_ALL)
     committed = [unit for unit in units if unit.status == Status.COMMITTED]
     return Summary(

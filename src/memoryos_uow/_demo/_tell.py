@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _MOMENTS: Final = {"block": "in the block", "commit": "in the commit", "after": "right after the commit"}
 _OUTCOMES: Final = ("committed", "rolled_back", "failed")
 _PROBLEMS_SHOWN: Final = 10
+OWNER_DIED: Final = "OwnerDied"
+"""What recovery records of a unit whose process is gone."""
 
 
 def introduce(screen: Screen, collection: Collection, ledger: Path) -> None:
@@ -70,8 +72,8 @@ def before_kills(screen: Screen, files: Sequence[TextFile], seed: int) -> None:
     """Announce the killing."""
     screen.heading(f"3. Kill it in mid-work (--seed {seed})")
     screen.text(
-        f"A child process writes {count(len(files), 'more file')} and gets SIGKILL, which no program can catch or prepare"
-        " for. The next child asks the ledger what is there, and goes on."
+        f"A child process writes {count(len(files), 'more file')} and gets SIGKILL, which no program can catch. The"
+        " next child asks the ledger what is there, and goes on."
     )
 
 
@@ -107,8 +109,8 @@ def proof(screen: Screen, found: Proof) -> None:
         screen.text(f"and {len(found.problems) - _PROBLEMS_SHOWN} more of the kind")
     if found.leftovers:
         screen.text(
-            f"{count(found.leftovers, 'file')} of blobs belong to no unit: written for a commit that never came. They are"
-            " harmless, and no reader ever sees them."
+            f"Beside the ledger: {count(found.leftovers, 'blob file')} of no unit, written for a commit that never came."
+            " No reader sees them."
         )
 
 
@@ -121,9 +123,9 @@ def questions(screen: Screen, violations: Sequence[Violation], answers: Answers)
     """Say what the ledger's own checks and the two searches answered."""
     screen.heading("5. Open the ledger again, validate it and ask it")
     screen.verdict(f"ledger.validate(): {count(len(violations), 'violation')}", good=not violations)
-    if answers.query:
-        screen.text(f'Which files of {answers.space_id} speak of "{answers.query}"?  {_hits(answers.by_words)}')
-    screen.text(f"Which have words like those of {answers.like}?  {_hits(answers.by_likeness)}")
+    asked = [("words", f'"{answers.query}" in space {answers.space_id}: {_hits(answers.by_words)}')]
+    asked.append(("likeness", f"{answers.like} in space {answers.space_id}: {_hits(answers.by_likeness)}"))
+    screen.facts(asked if answers.query else asked[1:])
 
 
 def _hits(hits: Sequence[Hit]) -> str:
@@ -143,6 +145,8 @@ def summary(screen: Screen, found: Summary, *, seconds: float) -> None:
             ("failures", failures),
         ]
     )
+    if OWNER_DIED in found.failures:
+        screen.text(f"({OWNER_DIED}: killed while a large blob was written; the next process found and recorded it.)")
     screen.gap()
     rows = [["whole unit", *_times(found.execution_us)], ["its commit", *_times(found.commit_us)]]
     screen.table([Column("MILLISECONDS"), *(Column(name, right=True) for name in ("p50", "p95", "p99"))], rows)

@@ -77,7 +77,7 @@ def run(
         ],
         "reported": len(kills.reported),
         "lost": len(kills.lost),
-        "proof": {**asdict(proof), "holds": proof.holds},
+        "proof": {**vars(proof), "holds": proof.holds},
         "violations": [asdict(violation) for violation in violations],
         "summary": asdict(summary),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from memoryos_uow._demo._files import TextFile
@@ -21,10 +22,10 @@ def main() -> None:
     with open_ledger(Path(job["ledger"])) as ledger:
         for number, file in enumerate(files):
             if not is_there(ledger, file):
-                ingest(ledger, file, correlation_id=job["correlation_id"], at=lambda step, n=number: _say(step, n))
-                _say("done", number)
+                ingest(ledger, file, correlation_id=job["correlation_id"], at=partial(_say, number))
+                _say(number, "done")
 
 
-def _say(step: str, number: int) -> None:
+def _say(number: int, step: str) -> None:
     sys.stdout.write(f"{step} {number}\n")
     sys.stdout.flush()

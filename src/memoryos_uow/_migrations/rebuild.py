@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _OLD: Final = "uow_rebuild_old"
 _SQL_OF: Final = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND lower(name) = ?"
-_MENTIONED: Final = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE instr(lower(sql), ?1) AND lower(name) <> ?1)"
 _REFERRING: Final = (
     'SELECT DISTINCT m.name, lower(f."table") FROM sqlite_schema AS m'
     " JOIN pragma_foreign_key_list(m.name) AS f WHERE m.type = 'table'"
@@ -104,16 +103,19 @@ class Rebuild:
 
     def _drop_empty_stores(self) -> None:
         """Drop the tables of the users' records if none holds a row and nothing else speaks of them."""
-        names = [name for _, name in _schema.created(_schema.STORES)]
-        there = [name for name in names if columns_of(self._conn, name)]
-        if not any(self._is_needed(name) for name in there):
-            for name in there:
-                self._conn.execute(f"DROP TABLE {name}")
+        made = _schema.created(_schema.STORES)
+        tables = [name for kind, name in made if kind == "table" and columns_of(self._conn, name)]
+        texts = self._conn.execute("SELECT lower(name), lower(sql) FROM sqlite_schema WHERE sql IS NOT NULL")
+        ours = {name for _, name in made}
+        foreign = [sql for name, sql in texts.fetchall() if name not in ours]
+        mentioned = any(table in sql for table in tables for sql in foreign)
+        if not mentioned and not any(self._has_rows(table) for table in tables):
+            for table in tables:
+                self._conn.execute(f"DROP TABLE {table}")
 
-    def _is_needed(self, name: str) -> bool:
-        filled = f"SELECT EXISTS (SELECT 1 FROM {name})"  # noqa: S608 - our own
-        answers = (self._conn.execute(filled), self._conn.execute(_MENTIONED, (name,)))
-        return any(answer.fetchone()[0] for answer in answers)
+    def _has_rows(self, table: str) -> bool:
+        rows = self._conn.execute(f"SELECT EXISTS (SELECT 1 FROM {table})")  # noqa: S608 - our own
+        return bool(rows.fetchone()[0])
 
     def _replace(self, table: str, sql: str) -> None:
         counter = self._counter(table)

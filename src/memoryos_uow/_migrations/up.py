@@ -7,8 +7,7 @@ The steps, all inside it:
 3.  Run the specification's forward migration, leaving out the columns that are there.
 4.  Create the library's own tables and views that are missing.
 5.  Compare what is there now with what should be; refuse what does not fit.
-6.  Set the versions of records from a former life apart from those to come.
-7.  Write down who this ledger is and what was applied.
+6.  Write down who this ledger is and what was applied.
 """
 
 from __future__ import annotations
@@ -58,7 +57,6 @@ def migrate_up(
         refuse_unfit(conn, state)
         _apply(conn, tell)
         _refuse_problems(conn)
-        _retire_versions(conn)
         _record(conn, origin)
         tell("committing")
     return True
@@ -104,19 +102,6 @@ def _refuse_problems(conn: sqlite3.Connection) -> None:
             f"{file_of(conn)} cannot become a ledger of 1.1.0: {listed(found)}.",
             hint="Nothing was changed. Copy the file, change or remove that by hand, then open it again.",
         )
-
-
-def _retire_versions(conn: sqlite3.Connection) -> None:
-    """Make the versions of records from before this ledger's first commit negative.
-
-    A version is the commit sequence of a unit, and that begins again at 1 here. An old version that came around
-    again would hide a lost update from whoever read the record before.
-    """
-    if conn.execute("SELECT EXISTS (SELECT 1 FROM uow_ledger)").fetchone()[0]:
-        return
-    for _, table in _schema.created(_schema.STORES):
-        if "version" in columns_of(conn, table):
-            conn.execute(f"UPDATE {table} SET version = -version WHERE version > 0")  # noqa: S608 - our own
 
 
 def _record(conn: sqlite3.Connection, origin: str | None) -> None:

@@ -19,12 +19,14 @@ F = TypeVar("F", bound="Callable[..., Any]")
 ENVIRONMENT: Final = "MEMORYOS_UOW_LEDGER"
 
 
-def existing_ledger(text: str) -> Path:
+def existing_ledger(text: str | None) -> Path:
     """Return the path of a file that is there; nothing is ever created for one that is not.
 
     Raises:
         UsageError: there is none, or no file.
     """
+    if not text:
+        raise click.UsageError(f"Missing argument 'LEDGER': the path of a ledger. ${ENVIRONMENT} can name it as well.")
     check_path(text)
     path = Path(text)
     try:
@@ -40,19 +42,15 @@ def existing_ledger(text: str) -> Path:
     return path
 
 
-class LedgerPath(click.ParamType):
-    """A ledger that exists."""
-
-    name = "ledger"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path, or say why it is none."""
-        return value if isinstance(value, Path) else existing_ledger(value)
-
-
 def ledger_argument(command: F) -> F:
-    """Give `command` the argument LEDGER."""
-    return click.argument("ledger", type=LedgerPath(), envvar=ENVIRONMENT)(command)
+    """Give `command` the argument LEDGER, a path that exists."""
+    return click.argument(
+        "ledger",
+        required=False,  # as far as click knows: the callback's sentence says more than click's
+        metavar="LEDGER",
+        envvar=ENVIRONMENT,
+        callback=lambda _context, _parameter, text: existing_ledger(text),
+    )(command)
 
 
 def json_option(command: F) -> F:
@@ -65,8 +63,7 @@ def busy_timeout_option(command: F) -> F:
     return click.option(
         "--busy-timeout",
         type=click.FloatRange(min=0, max=86_400),
-        default=30.0,
+        default=30,
         metavar="SECONDS",
-        show_default=True,
-        help="How long to wait while others keep the ledger locked.",
+        help="How long to wait while others keep the ledger locked; default 30.",
     )(command)

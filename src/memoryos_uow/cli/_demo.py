@@ -11,13 +11,21 @@ from typing import Final
 import click
 
 from memoryos_uow.cli._arguments import json_option
+from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import print_json
 
 _NAME: Final = "memoryos-uow"
 _SEEDS: Final = 1_000_000
 
 
-@click.command(short_help="Write real text, kill it in mid-work, prove that nothing is half.")
+@click.command(
+    cls=Command,
+    short_help="Write real text, kill it in mid-work, prove that nothing is half.",
+    examples=(
+        "memoryos-uow demo",
+        "memoryos-uow demo --source ~/notes --units 1000",
+    ),
+)
 @click.option(
     "--source",
     type=click.Path(path_type=Path),
@@ -38,32 +46,25 @@ _SEEDS: Final = 1_000_000
     show_default=True,
     help="How many files at most.",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), metavar="N", help="Choose the moments of the kills as that run did."
-)
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Repeat a run's choice of kills.")
 @json_option
 def demo(*, source: Path | None, ledger: Path | None, units: int, seed: int | None, as_json: bool) -> None:
     """Write real text to four stores, one unit of work per file; kill it in mid-work; prove that nothing is half.
 
     The ledger stays, to look around in. Nothing that was there before is touched. The exit code is 1 if anything does
     not hold.
-
-    \b
-    Examples:
-      memoryos-uow demo
-      memoryos-uow demo --source ~/notes --units 1000
     """
     from memoryos_uow._demo import run  # noqa: PLC0415 - not for --help
 
     chosen = int.from_bytes(os.urandom(4)) % _SEEDS if seed is None else seed
-    found = run(source=source, ledger=ledger, units=units, seed=chosen, program=_program(), silent=as_json)
+    found = run(source=source, ledger=ledger, units=units, seed=chosen, program=program_name(), silent=as_json)
     if as_json:
         print_json(found)
     if not found["ok"]:
         click.get_current_context().exit(1)
 
 
-def _program() -> str:
+def program_name() -> str:
     """Return what to type for this command line here."""
     called = sys.argv[0]
     if Path(called).name == "__main__.py":

@@ -11,7 +11,8 @@ import click
 from memoryos_uow._names import Band, Status
 from memoryos_uow._terminal import EMPTY, Column, printable, screen_width, table, wants_colour
 from memoryos_uow.cli._arguments import busy_timeout_option, json_option, ledger_argument
-from memoryos_uow.cli._output import note, print_json
+from memoryos_uow.cli._command import Command
+from memoryos_uow.cli._output import note, note_basic, print_json
 from memoryos_uow.cli._reading import reading
 from memoryos_uow.cli._withheld import shown
 
@@ -35,31 +36,50 @@ _SHADES: Final = {"committed": "green", "failed": "red", "rolled_back": "yellow"
 WITHHELD: Final = "(withheld)"
 
 
-class Since(click.ParamType):
-    """A date or time; without a zone it is UTC, as everything that is shown."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the time as the ledger keeps times, so that texts compare as times do."""
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no date or time. Write 2026-11-22 or 2026-11-22T19:20:31Z.", param, ctx)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _since(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """Return a date or time in the form in which the ledger keeps times, so that texts compare as times do."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no date or time. Write 2026-11-22 or 2026-11-22T19:20:31Z.") from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-@click.command("list", short_help="List the newest units.")
+@click.command(
+    "list",
+    cls=Command,
+    short_help="List the newest units.",
+    examples=(
+        "memoryos-uow list memory.db --failed --since 2026-11-22",
+        "memoryos-uow list memory.db --limit 0 --nl | jq -r .uow_id",
+    ),
+)
 @ledger_argument
 @click.option("--space", "space_id", metavar="ID", help="Only units of this space.")
-@click.option("--band", type=click.Choice(list(Band), case_sensitive=False), help="Only units of this band.")
-@click.option("--status", type=click.Choice(list(Status)), help="Only units with this outcome.")
+@click.option(
+    "--band",
+    type=click.Choice([band.value for band in Band], case_sensitive=False),
+    metavar="BAND",
+    help="Only units that are GREEN, AMBER, RED or BLACK.",
+)
+@click.option(
+    "--status",
+    type=click.Choice([status.value for status in Status]),
+    metavar="STATUS",
+    help="Only units that are committed, failed, rolled_back or pending.",
+)
 @click.option("--failed", is_flag=True, help="The same as --status failed.")
 @click.option("--actor", "actor_id", metavar="ID", help="Only units of this actor.")
 @click.option("--correlation", "correlation_id", metavar="ID", help="Only units with this correlation id.")
-@click.option("--since", type=Since(), metavar="TIME", help="Only units created then or later: a date or time in UTC.")
-@click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="How many; 0 means all.")
+@click.option(
+    "--since", metavar="TIME", callback=_since, help="Only units created then or later; UTC if it has no zone."
+)
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=50, metavar="N", help="How many at most; default 50, 0 means all."
+)
 @json_option
 @click.option("--nl", is_flag=True, help="Print JSON, one unit per line.")
 @busy_timeout_option
@@ -77,27 +97,19 @@ def list_units(
     """List the newest units of LEDGER, newest first: committed, failed and rolled back.
 
     Of a unit no more is shown than its band allows. MS is how long the unit took, in whole milliseconds.
-
-    \b
-    Examples:
-      memoryos-uow list memory.db --failed --since 2026-11-22
-      memoryos-uow list memory.db --limit 0 --nl | jq -r .uow_id
     """
-    if failed and filters["status"] not in (None, Status.FAILED):
+    wanted = {name: value for name, value in filters.items() if value is not None}
+    if failed and wanted.setdefault("status", Status.FAILED.value) != Status.FAILED:
         raise click.UsageError("--failed and another --status exclude each other.")
-    if failed:
-        filters["status"] = Status.FAILED
-    wanted = {name: str(value) for name, value in filters.items() if value is not None}
     with reading(ledger, busy_timeout_s=busy_timeout) as opened:
         if opened.basic and wanted.keys() - {"status"}:
             raise click.UsageError("A ledger of contract 1.0.0 can be filtered by --status and --since only.")
+        if opened.basic:
+            note_basic()
         found = opened.units(wanted, since=since, limit=limit + 1 if limit else -1)
     records = found[:limit] if limit else found
-    if nl:
-        for record in records:
-            print_json(_values(record), indent=None)
-    elif as_json:
-        print_json([_values(record) for record in records])
+    if as_json or nl:
+        _print_json(records, one_per_line=nl)
     elif records:
         _print_table(records, basic=opened.basic)
     if not found:
@@ -113,8 +125,16 @@ def _values(record: UnitRecord) -> dict[str, Any]:
     return values
 
 
+def _print_json(records: list[UnitRecord], *, one_per_line: bool) -> None:
+    if one_per_line:
+        for record in records:
+            print_json(_values(record), indent=None)
+    else:
+        print_json([_values(record) for record in records])
+
+
 def _print_table(records: list[UnitRecord], *, basic: bool) -> None:
-    columns = _BASIC_COLUMNS if basic else _COLUMNS
+    columns: tuple[Column, ...] = _BASIC_COLUMNS if basic else _COLUMNS
     rows = [_basic_cells(record) if basic else _cells(record) for record in records]
     if not basic and all(row[-1] == EMPTY for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
@@ -134,7 +154,7 @@ def _cells(record: UnitRecord) -> list[str]:
     def cell(name: str) -> str:
         value = getattr(unit, name)
         if value is None:
-            return WITHHELD if name in withheld else EMPTY
+            return WITHHELD if name == "space_id" and name in withheld else EMPTY
         return f"{value:,}" if isinstance(value, int) else printable(str(value))
 
     names = ("uow_id", "created_ts", "status", "band", "space_id", "total_bytes_written", "total_execution_time_ms")

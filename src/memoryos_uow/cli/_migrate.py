@@ -6,23 +6,39 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import click
 
-from memoryos_uow._migrations import inspect, migrate_down, migrate_up
+from memoryos_uow._migrations import Kind, inspect, migrate_down, migrate_up
 from memoryos_uow._names import CONTRACT_VERSION
 from memoryos_uow._terminal import printable
 from memoryos_uow.cli._arguments import busy_timeout_option, json_option, ledger_argument
+from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import print_json
 from memoryos_uow.cli._steps import Steps
 from memoryos_uow.engines._sqlite_errors import translated
 
+if TYPE_CHECKING:
+    from memoryos_uow._migrations import SchemaState
+
 _DOWN: Final = "1.0.0"
+_WORDS: Final = {
+    Kind.NEW: "no ledger",
+    Kind.PARTIAL: "1.0.0 with a part of 1.1.0",
+    Kind.SOFT: "1.0.0 with the columns of 1.1.0 emptied",
+}
 
 
-@click.command(short_help="Bring a ledger to 1.1.0, or back to 1.0.0.")
+@click.command(
+    cls=Command,
+    short_help="Bring a ledger to 1.1.0, or back to 1.0.0.",
+    examples=(
+        "memoryos-uow migrate memory.db",
+        "memoryos-uow migrate memory.db --to 1.0.0 --backup before.db",
+    ),
+)
 @ledger_argument
 @click.option(
     "--to",
@@ -47,11 +63,6 @@ def migrate(ledger: Path, *, version: str, soft: bool, backup: Path | None, as_j
     Up to 1.1.0 every row is kept. Down to 1.0.0 the file is copied first; then everything that 1.0.0 cannot hold is
     removed, receipts among it. With --soft the tables stay and there is no copy: the columns of 1.1.0 lose their
     contents. Other tables in the file are never touched.
-
-    \b
-    Examples:
-      memoryos-uow migrate memory.db
-      memoryos-uow migrate memory.db --to 1.0.0 --backup before.db
     """
     down = version == _DOWN
     if not down and (soft or backup):
@@ -69,17 +80,18 @@ def migrate(ledger: Path, *, version: str, soft: bool, backup: Path | None, as_j
             else:
                 migrate_up(connection, busy_timeout_s=busy_timeout, progress=steps)
         after = inspect(connection, busy_timeout_s=busy_timeout)
-    result = {
-        "ledger": str(ledger),
-        "from": before.version,
-        "to": after.version,
-        "changed": before != after,
-        "backup": None if copy is None else str(copy),
-    }
     if as_json:
-        print_json(result)
+        print_json(
+            {
+                "ledger": str(ledger),
+                "from": before.version,
+                "to": after.version,
+                "changed": before != after,
+                "backup": None if copy is None else str(copy),
+            }
+        )
     else:
-        _print(result)
+        _print(ledger, before, after, copy)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -90,12 +102,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _print(result: dict[str, object]) -> None:
-    shown = {name: printable(str(value)) for name, value in result.items()}
-    if not result["changed"]:
-        click.echo(f"{shown['ledger']} keeps contract {shown['to']} already; nothing was changed.")
+def _print(ledger: Path, before: SchemaState, after: SchemaState, copy: Path | None) -> None:
+    was, is_now = (_WORDS.get(state.kind, state.version) for state in (before, after))
+    if before == after:
+        click.echo(printable(f"{ledger}: nothing to do, it keeps {is_now} already."))
     else:
-        before = shown["from"] if result["from"] else "no ledger"
-        click.echo(f"{shown['ledger']}: from {before} to {shown['to']}.")
-    if result["backup"]:
-        click.echo(f"The file as it was before: {shown['backup']}")
+        click.echo(printable(f"{ledger}: from {was} to {is_now}."))
+    if copy is not None:
+        click.echo(printable(f"The file as it was before: {copy}"))

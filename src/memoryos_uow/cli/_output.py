@@ -21,6 +21,14 @@ def _plain(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
+def note_basic() -> None:
+    """Say why a ledger of contract 1.0.0 tells so little."""
+    note(
+        "This ledger keeps contract 1.0.0, so less is known of its units. `memoryos-uow migrate` brings it to 1.1.0 and"
+        " keeps every row."
+    )
+
+
 def note(sentence: str) -> None:
     """Say something on stderr that is neither data nor an error."""
     click.echo(f"Note: {printable(sentence, sys.stderr)}", err=True)

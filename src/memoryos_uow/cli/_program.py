@@ -13,6 +13,7 @@ import click
 from memoryos_uow._names import CONTRACT_VERSION
 from memoryos_uow._terminal import make_streams_lenient, printable, screen_width, wants_colour
 from memoryos_uow._version import __version__
+from memoryos_uow.cli._command import write_examples
 from memoryos_uow.cli._demo import demo
 from memoryos_uow.cli._list import list_units
 from memoryos_uow.cli._migrate import migrate
@@ -40,12 +41,18 @@ _SECTIONS: Final = (
 class Program(click.Group):
     """A group whose help is ordered by purpose and whose errors are sentences."""
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write the commands, section by section."""
-        room = formatter.width - 6 - max(map(len, self.commands))
+        longest = max(map(len, self.commands))
         for heading, names in _SECTIONS:
             with formatter.section(heading):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(max(room, 45))) for name in names])
+                formatter.write_dl([(name.ljust(longest), self.commands[name].short_help or "") for name in names])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write examples and exit codes."""
+        write_examples(formatter, _EXAMPLES)
+        with formatter.section("Exit codes"):
+            formatter.write_dl(_EXIT_CODES)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whatever goes wrong becomes a sentence on stderr and an exit code."""
@@ -110,23 +117,24 @@ def _say(message: str, hint: str | None) -> None:
             click.echo(f"{click.style(label, fg=shade) if colour else label} {printable(text, sys.stderr)}", err=True)
 
 
-_EPILOG: Final = """\b
-Examples:
-  memoryos-uow demo
-  memoryos-uow list memory.db --failed
-  memoryos-uow show memory.db 019ab1c2
-  memoryos-uow validate memory.db --json
-
-LEDGER is the path of a SQLite file; it may be left out when $MEMORYOS_UOW_LEDGER names it. Data goes to stdout,
-everything else to stderr. Exit codes: 0 all is well, 1 something is wrong in the ledger or the operation failed,
-2 wrong usage, 3 the ledger stayed busy, 4 its schema is newer than this library.
-"""
+_EXAMPLES: Final = (
+    "memoryos-uow demo",
+    "memoryos-uow list memory.db --failed",
+    "memoryos-uow show memory.db 0242ac120002",
+    "memoryos-uow validate memory.db --json",
+)
+_EXIT_CODES: Final = (
+    ("0", "All is well."),
+    ("1", "Something is wrong in the ledger, or the operation failed."),
+    ("2", "The command was used wrongly."),
+    ("3", "Others kept the ledger locked for too long."),
+    ("4", "The ledger was written by a later version of this library."),
+)
 
 
 @click.group(
     "memoryos-uow",
     cls=Program,
-    epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
 )
@@ -143,7 +151,8 @@ everything else to stderr. Exit codes: 0 all is well, 1 something is wrong in th
 def program() -> None:
     """Write to several stores as one: all of it or nothing, with a receipt.
 
-    These commands show it at work and look into ledgers, the SQLite files in which such units of work are recorded.
+    LEDGER is the path of the SQLite file in which units of work are recorded. It may be left out where the environment
+    variable MEMORYOS_UOW_LEDGER names it. What was asked for goes to stdout, everything else to stderr.
     """
 
 

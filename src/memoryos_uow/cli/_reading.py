@@ -17,7 +17,6 @@ from memoryos_uow import _validation
 from memoryos_uow._migrations import Kind, inspect
 from memoryos_uow._migrations.up import refuse_unfit
 from memoryos_uow._rows import LedgerRows
-from memoryos_uow.cli._output import note
 from memoryos_uow.engines._place import is_settled, is_writable
 from memoryos_uow.engines._sqlite_errors import translated
 from memoryos_uow.engines._transaction import SQLiteReader
@@ -111,12 +110,7 @@ def reading(path: Path, *, busy_timeout_s: float) -> Iterator[ReadLedger]:
             connection.execute(f"PRAGMA {setting}")
         state = inspect(connection, busy_timeout_s=busy_timeout_s)
         _refuse_unreadable(connection, state, path)
-        basic = state.kind is not Kind.CURRENT
-        if basic:
-            note(
-                "This ledger keeps contract 1.0.0: it says less of its units. `memoryos-uow migrate` brings it to 1.1.0."
-            )
-        yield ReadLedger(connection, path, basic=basic)
+        yield ReadLedger(connection, path, basic=state.kind is not Kind.CURRENT)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

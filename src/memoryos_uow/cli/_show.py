@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from memoryos_uow._terminal import EMPTY, Column, count, pairs, printable, screen_width, table, wants_colour
+from memoryos_uow._terminal import EMPTY, Column, pairs, printable, screen_width, table, wants_colour
 from memoryos_uow.cli._arguments import ENVIRONMENT, busy_timeout_option, existing_ledger, json_option
-from memoryos_uow.cli._output import note, print_json
+from memoryos_uow.cli._command import Command
+from memoryos_uow.cli._output import note, note_basic, print_json
 from memoryos_uow.cli._reading import reading
 from memoryos_uow.cli._withheld import shown
 
@@ -39,9 +40,16 @@ _BASIC_WRITE_COLUMNS: Final = (Column("STORE", least=8), Column("RECORD", least=
 _INDENT: Final = "  "
 
 
-@click.command(short_help="Show one unit with its writes.")
-@click.argument("ledger", required=False)
-@click.argument("uow_id", required=False)
+@click.command(
+    cls=Command,
+    short_help="Show one unit with its writes.",
+    examples=(
+        "memoryos-uow show memory.db 019ab1c2-7c1e-7000-8a5e-0242ac120002",
+        "memoryos-uow show memory.db 0242ac120002 --json",
+    ),
+)
+@click.argument("ledger", required=False, metavar="LEDGER")
+@click.argument("uow_id", required=False, metavar="UOW_ID")
 @json_option
 @busy_timeout_option
 def show(ledger: str | None, uow_id: str | None, *, as_json: bool, busy_timeout: float) -> None:
@@ -49,17 +57,15 @@ def show(ledger: str | None, uow_id: str | None, *, as_json: bool, busy_timeout:
 
     Of a unit no more is shown than its band allows. The JSON follows unit_of_work_enhanced.schema.json; what the band
     keeps back is null in it.
-
-    \b
-    Examples:
-      memoryos-uow show memory.db 019ab1c2-7c1e-7000-8a5e-0242ac120002
-      memoryos-uow show memory.db 0242ac120002 --json
     """
-    if uow_id is None and ledger is not None:  # a single argument is the unit if the environment names the ledger
-        ledger, uow_id = os.environ.get(ENVIRONMENT), ledger
-    if not ledger or not uow_id:
-        raise click.UsageError(f"LEDGER and UOW_ID are needed (LEDGER only where ${ENVIRONMENT} is not set).")
-    with reading(existing_ledger(ledger), busy_timeout_s=busy_timeout) as opened:
+    if uow_id is None and os.environ.get(ENVIRONMENT):  # then a single argument is the unit
+        ledger, uow_id = os.environ[ENVIRONMENT], ledger
+    path = existing_ledger(ledger)
+    if not uow_id:
+        raise click.UsageError("Missing argument 'UOW_ID': the unit to show. The command list shows the newest ones.")
+    with reading(path, busy_timeout_s=busy_timeout) as opened:
+        if opened.basic:
+            note_basic()
         record = opened.unit(uow_id)
     seen = shown(record)
     if as_json:
@@ -107,8 +113,8 @@ def _print_writes(seen: Shown, room: int | None, *, basic: bool) -> None:
 
 def _cells(write: WriteRecord, *, basic: bool, withheld: bool) -> list[str]:
     record_id = "(withheld)" if withheld else write.record_id
-    values = [write.store_name, record_id]
-    values += [write.ts] if basic else [write.operation_type, _number(write.bytes_written), write.checksum]
+    more: tuple[object, ...] = (write.operation_type, _number(write.bytes_written), write.checksum)
+    values = (write.store_name, record_id, *((write.ts,) if basic else more))
     return [EMPTY if value is None else printable(str(value)) for value in values]
 
 

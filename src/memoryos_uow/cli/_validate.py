@@ -9,6 +9,7 @@ import click
 
 from memoryos_uow._terminal import count, printable, screen_width, wrap
 from memoryos_uow.cli._arguments import busy_timeout_option, json_option, ledger_argument
+from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import print_json
 from memoryos_uow.cli._reading import reading
 from memoryos_uow.errors import UsageError
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
     from memoryos_uow._records import Violation
 
 
-@click.command(short_help="Check every row against the contract.")
+@click.command(
+    cls=Command,
+    short_help="Check every row against the contract.",
+    examples=(
+        "memoryos-uow validate memory.db",
+        "memoryos-uow validate memory.db --json | jq .violations",
+    ),
+)
 @ledger_argument
 @json_option
 @busy_timeout_option
@@ -28,11 +36,6 @@ def validate(ledger: Path, *, as_json: bool, busy_timeout: float) -> None:
 
     They are about times (metrics), errors, receipt hashes, bands and contract versions (version). Each row that breaks
     one is named, and the exit code is then 1.
-
-    \b
-    Examples:
-      memoryos-uow validate memory.db
-      memoryos-uow validate memory.db --json | jq .violations
     """
     with reading(ledger, busy_timeout_s=busy_timeout) as opened:
         if opened.basic:

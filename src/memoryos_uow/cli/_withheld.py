@@ -1,20 +1,22 @@
 """What of a unit the command line shows: as much as its band allows (design, section on bands).
 
 GREEN shows everything. AMBER keeps back who acted, which records were written, and error texts that are not the
-library's own. RED and BLACK show the id, band and outcome, the times, and the type of an error.
+library's own. RED and BLACK show id, band, outcome, times and the type of an error.
 
-Promise: decided here alone, for tables and JSON alike. A unit of contract 1.0.0 has no band and is shown; one whose band
-is none of the four is treated as BLACK.
+Promise: decided here alone, for tables and JSON alike. A unit of contract 1.0.0 has no band and is shown; a band that
+is none of the four counts as BLACK.
 """
 
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow import errors
 from memoryos_uow._names import Band
-from memoryos_uow._records import UnitRecord
+
+if TYPE_CHECKING:
+    from memoryos_uow._records import UnitRecord
 
 _SHOWN_FOR_RED: Final = frozenset(
     {

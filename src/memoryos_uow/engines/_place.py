@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from memoryos_uow.errors import LedgerError
@@ -23,16 +24,25 @@ def refuse_bad_place(path: Path) -> None:
 
 
 def _look_around(path: Path) -> None:
-    if path.is_dir():
+    found, parent = _mode(path), _mode(path.parent)
+    if stat.S_ISDIR(found):
         raise LedgerError(f"{path} is a directory.", hint="Give the path of a file, for example memory.db in it.")
-    if not path.parent.is_dir():
+    if not stat.S_ISDIR(parent):
         raise LedgerError(f"The directory {path.parent} does not exist.", hint="Create it, or correct the path.")
-    if path.exists() and not path.is_file():
+    if found and not stat.S_ISREG(found):
         raise LedgerError(f"{path} is not a regular file.", hint="Give the path of a file on a local disk.")
-    if not path.exists() and not os.access(path.parent, os.W_OK):
+    if not found and not os.access(path.parent, os.W_OK):
         raise LedgerError(f"No file can be created in {path.parent}.", hint="Check the directory's permissions.")
-    if path.exists() and not os.access(path, os.R_OK):
+    if found and not os.access(path, os.R_OK):
         raise LedgerError(f"{path} may not be read.", hint="Check the file's permissions.")
+
+
+def _mode(path: Path) -> int:
+    """Return the type and permissions of what is at `path`, 0 if nothing is; OSError if that cannot be known."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def is_writable(path: Path) -> bool:

@@ -2,8 +2,8 @@
 
 Promise: the answer comes from SQLite itself (its authorizer and EXPLAIN, https://sqlite.org/c3ref/set_authorizer.html),
 not from reading the text; nothing is executed. Statements that would break a unit's atomicity (transactions,
-savepoints, ATTACH, PRAGMA, VACUUM, temporary objects) or write tables of the library's own are refused. One exception: the
-body of a trigger, which SQLite looks at only when it fires, is read as text and may not name these tables at all.
+savepoints, ATTACH, PRAGMA, VACUUM, temporary objects) or write tables of the library's own are refused. One exception:
+the body of a trigger, which SQLite looks at only when it fires, is read as text and may not name these tables at all.
 """
 
 from __future__ import annotations

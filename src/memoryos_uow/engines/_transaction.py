@@ -70,7 +70,7 @@ class SQLiteReader:
 
     def _failed(self, error: BaseException, parameters: object) -> UnitOfWorkError:
         """Return what a failed statement's error is in our words."""
-        return translate(error, self._path, with_values=bool(parameters))
+        return translate(error, self._path, with_values=parameters != ())
 
 
 class OnEnd(Protocol):
@@ -110,7 +110,7 @@ class SQLiteTransaction(SQLiteReader):
         try:
             return self.connection.executemany(sql, rows).rowcount
         except FOREIGN as error:
-            raise self._failed(error, True) from error
+            raise self._failed(error, rows) from error
 
     def insert(self, sql: str, parameters: Parameters = (), /) -> int:
         """Run one INSERT; return the rowid it gave."""

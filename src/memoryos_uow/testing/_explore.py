@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from memoryos_uow.testing._children import Ended
     from memoryos_uow.testing._functions import Reference
+    from memoryos_uow.testing._methods import Rehearsal
     from memoryos_uow.testing._points import Point
 
 IN_RECOVERY: Final = "kill in recovery"
@@ -174,7 +175,7 @@ class _Explorer:
             refuse_trouble(self._plan.setup, self._children.run(self._plan.setup, self._worlds.world))
         base = self._worlds.save(self._worlds.base.name)
         self._choose(method)
-        rehearsal = self._method(self._children, self._worlds, self._plan.scenario, base, ())
+        rehearsal = self._rehearse(self._plan.scenario, base)
         self._found.method, self._found.calls = self._method.name, rehearsal.tally
         self._undisturbed(base)
         for kind in self._plan.kinds:
@@ -204,10 +205,13 @@ class _Explorer:
             return refusal.message.rstrip(".")
         return None
 
+    def _rehearse(self, function: Function, start: Path) -> Rehearsal:
+        return self._method(self._children, self._worlds, function, start, self._plan.raises)
+
     def _undisturbed(self, base: Path) -> None:
         ended = self._children.run(self._plan.scenario, self._worlds.begin(base))
         refuse_trouble(self._plan.scenario, ended)
-        self._ask_oracle([UNDISTURBED], ended.acknowledged)
+        self._judge([UNDISTURBED], ended.acknowledged)
 
     # Deaths and errors
 
@@ -215,7 +219,14 @@ class _Explorer:
         self, kind: str, start: Path, function: Function, way: list[str], acknowledged: Sequence[str], depth: int
     ) -> None:
         """Let `function` fail at each point; `way` says what has happened before it."""
-        rehearsal = self._method(self._children, self._worlds, function, start, self._plan.raises if way else ())
+        try:
+            rehearsal = self._rehearse(function, start)
+        except ExplorerError as problem:
+            if not way:
+                raise
+            self._worlds.begin(start)
+            self._judge(way, acknowledged, problem.message)
+            return
         points, unreachable = rehearsal.points(kind)
         counted = IN_RECOVERY if way else kind
         self._found.unreachable += unreachable
@@ -238,7 +249,7 @@ class _Explorer:
     def _fail_at(  # noqa: PLR0917 - as above
         self,
         point: Point,
-        rehearsal: ByStrace | ByFaultPoints,
+        rehearsal: Rehearsal,
         start: Path,
         way: list[str],
         acknowledged: Sequence[str],
@@ -251,11 +262,8 @@ class _Explorer:
             self._found.missed.append(" ".join(here))
         if failed.drifted:
             self._found.drifted.append(" ".join(here))
-        trouble = self._trouble(point, failed.ended)
-        if trouble is not None:
-            self._note(here, trouble, known)
         death = self._worlds.save(f"death-{len(here)}") if depth > 1 and point.kind == KILL else None
-        self._ask_oracle(here, known)
+        self._judge(here, known, self._trouble(point, failed.ended))
         if death is not None and self._plan.recover is not None:
             self._fail_everywhere(KILL, death, self._plan.recover, here, known, depth - 1)
 
@@ -266,8 +274,7 @@ class _Explorer:
             return None
         if ended.error is not None and ended.error["expected"] and not ended.hung and ended.status == 0:
             return None
-        said = ended.error["traceback"] if ended.error else ended.output
-        return f"the scenario ended badly: {ended.trouble}\n{said}"
+        return f"the scenario ended badly: {_told(ended)}"
 
     # Power cuts
 
@@ -285,30 +292,33 @@ class _Explorer:
         chosen = [chosen[place] for place in spaced(len(chosen), self._plan.limit)]
         for done, place in enumerate(chosen, 1):
             lay_down(disk, states[place], self._worlds.world)
-            about = _after(recording, states[place].moment)
-            self._ask_oracle([f"{kind}#{place}"], states[place].acknowledged, f"{about}, {states[place].lost} changes lost: ")
+            about = f"{_after(recording, states[place].moment)}, {states[place].lost} changes lost: "
+            self._judge([f"{kind}#{place}"], states[place].acknowledged, about=about)
             self._found.explored[kind] += 1
             self._progress(kind, done, len(chosen))
 
     # Judging
 
-    def _ask_oracle(self, here: list[str], acknowledged: Sequence[str], about: str = "") -> None:
+    def _judge(self, here: list[str], acknowledged: Sequence[str], *problems: str | None, about: str = "") -> None:
+        """Ask the oracle; note a violation if it or anything before it found `problems`."""
         self._worlds.find()
         ended = self._children.run(self._plan.oracle, self._worlds.world, acknowledged=acknowledged)
-        problems = list(ended.problems or ())
+        found = [problem for problem in problems if problem]
+        found += ended.problems or ()
         if ended.error is not None and ended.error["asserted"] and ended.error["message"]:
-            problems.append(ended.error["message"])
+            found.append(ended.error["message"])
         elif ended.trouble is not None:
-            said = ended.error["traceback"] if ended.error else ended.output
-            problems.append(f"the oracle ended badly: {ended.trouble}\n{said}")
-        for problem in problems:
-            self._note(here, about + problem, acknowledged)
+            found.append(f"the oracle ended badly: {_told(ended)}")
+        if found:
+            point = " ".join(here)
+            replay = "" if here == [UNDISTURBED] else self._plan.command(point)
+            violation = Violation(point, about + "\n".join(found), tuple(acknowledged), self._worlds.keep(), replay)
+            self._found.violations.append(violation)
 
-    def _note(self, here: list[str], problem: str, acknowledged: Sequence[str]) -> None:
-        point = " ".join(here)
-        replay = "" if here == [UNDISTURBED] else self._plan.command(point)
-        kept = self._worlds.keep() if self._worlds.has_found() else None
-        self._found.violations.append(Violation(point, problem, tuple(acknowledged), kept, replay))
+
+def _told(ended: Ended) -> str:
+    """Return what is known of a bad end."""
+    return f"{ended.trouble}\n{ended.error['traceback'] if ended.error else ended.output}".rstrip()
 
 
 def _after(recording: Recording, moment: int) -> str:

@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from memoryos_uow.errors import UsageError
@@ -39,6 +40,14 @@ class Function:
     def __str__(self) -> str:
         return f"{self.module}:{self.name}"
 
+    @property
+    def spelled(self) -> str:
+        """How a command line in this directory names it: by module where that can be imported, else by file."""
+        if self.file is None or "." in self.module or Path(f"{self.module}.py").exists():
+            return str(self)
+        file = Path(self.file)
+        return f"{file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}:{self.name}"
+
     def as_dict(self) -> dict[str, str | None]:
         """Return the reference as JSON can carry it."""
         return asdict(self)
@@ -50,15 +59,17 @@ class Function:
 
 
 def reference(given: Reference) -> Function:
-    """Return where `given` stands: ``"module:function"``, or a function or class at the top of a module.
+    """Return where `given` stands: ``"module:function"`` or ``"path/to/file.py:function"``, or a function or class at the top of a module.
 
     Raises:
         ExplorerError: a lambda, an inner function, a method of an instance: a child process could not find it.
     """
     if isinstance(given, str):
-        module, _, name = given.partition(":")
+        module, _, name = given.rpartition(":")
         if not module or not name:
             raise ExplorerError(f"{given!r} names no function.", hint='Write "package.module:function".')
+        if module.endswith(".py"):
+            return Function(Path(module).stem, name, str(Path(module).absolute()))
         return Function(module, name)
     module, name = getattr(given, "__module__", None) or "", getattr(given, "__qualname__", "")
     if not module or not name or "<" in name:

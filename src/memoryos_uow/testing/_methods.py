@@ -12,7 +12,7 @@ from memoryos_uow.testing._strace import Tracing
 from memoryos_uow.testing._trace import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from memoryos_uow.testing._children import Children, Ended
@@ -32,7 +32,7 @@ class Failed:
 
 
 class Rehearsal(Protocol):
-    """What one function does when left alone, and how to disturb it; made by `Method.rehearse`."""
+    """What one function does when left alone, and how to disturb it; made by one of the two classes below."""
 
     @property
     def tally(self) -> dict[str, int]:
@@ -46,9 +46,6 @@ class Rehearsal(Protocol):
     def fail(self, start: Path, point: Point) -> Failed:
         """Run the function from `start` and let it fail at `point`."""
         ...
-
-
-Method = "Callable[[Children, Worlds, Function, Path, Sequence[Function]], Rehearsal]"
 
 
 class ByStrace:
@@ -77,10 +74,10 @@ class ByStrace:
     def _run(self, start: Path, tracing: Tracing) -> Ended:
         return self._children.run(self._function, self._worlds.begin(start), allowed=self._raises, tracing=tracing)
 
-    def _read(self) -> Recording:
+    def _read(self, *, complete: bool = True) -> Recording:
         with self._worlds.log.open(encoding="ascii") as lines:
             calls = parse(lines, str(self._worlds.world))
-        return Recording(calls, str(self._worlds.world), self._children.channel_fd)
+        return Recording(calls, str(self._worlds.world), self._children.channel_fd, complete)
 
     @property
     def tally(self) -> dict[str, int]:
@@ -104,14 +101,13 @@ class ByStrace:
         return Failed(ended, happened, drifted)
 
     def _compare(self, point: Point, ended: Ended) -> tuple[bool, bool]:
-        done = self._read()
+        done = self._read(complete=not ended.killed)
         if point.kind == KILL:
             happened = ended.killed
-            at = len(done.calls) - 1
+            at = next((position for position, call in enumerate(done.calls) if call.result is None), None)
         else:
-            injected = [position for position, call in enumerate(done.calls) if call.injected]
-            happened = bool(injected)
-            at = injected[0] if injected else 0
+            at = next((position for position, call in enumerate(done.calls) if call.injected), None)
+            happened = at is not None
         if not happened or point.lasting:  # with -P the log holds a part only
             return happened, False
         return happened, done.signature(at) != self._recording.signature(point.position)

@@ -64,17 +64,25 @@ def check_kind(kind: str) -> str:
 
 @dataclass(frozen=True)
 class Recording:
-    """The calls that one undisturbed run made."""
+    """The calls that one run made."""
 
     calls: Sequence[Call]
     world: str
     channel_fd: int
+    complete: bool = True
+    """The run came to its end."""
 
     def matters(self, call: Call) -> bool:
         """Say whether `call` is about the world and ended well, or is an acknowledgement."""
         if call.name == ACKNOWLEDGING:
-            return call.descriptor(0) == self.channel_fd
+            return call.descriptor(0) == self.channel_fd and call is not self._last_word
         return call.ok and call.within(self.world)
+
+    @cached_property
+    def _last_word(self) -> Call | None:
+        """How the explorer's own child told that the function had ended: nobody's acknowledgement."""
+        said = (call for call in reversed(self.calls) if call.name == ACKNOWLEDGING and self.complete)
+        return next((call for call in said if call.descriptor(0) == self.channel_fd), None)
 
     @cached_property
     def tally(self) -> dict[str, int]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
-from typing import Any, Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHANNEL: Final = "MEMORYOS_UOW_EXPLORER_FD"
 """The environment variable that holds the descriptor of the explorer's socket."""
@@ -37,6 +41,11 @@ def wait_for_go() -> None:
             os._exit(1)
 
 
-def _channel() -> socket.socket:
-    # A copy, so that closing the socket object leaves the descriptor open for the next call.
-    return socket.socket(fileno=os.dup(int(os.environ[CHANNEL])))
+@contextmanager
+def _channel() -> Iterator[socket.socket]:
+    # Always the same descriptor, by which the explorer knows the call; so it is let go of, not closed.
+    channel = socket.socket(fileno=int(os.environ[CHANNEL]))
+    try:
+        yield channel
+    finally:
+        channel.detach()

@@ -93,7 +93,8 @@ def _detach(output: Path) -> None:
     written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for source, target in ((nowhere, 0), (written, 1), (written, 2)):
         os.dup2(source, target)
-        os.close(source)
+    os.close(nowhere)
+    os.close(written)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(_PR_SET_PTRACER_ANY), 0, 0, 0)
 

@@ -1,0 +1,37 @@
+"""Hypothesis for all tests: the same examples every time, and no limits that depend on how busy the machine is.
+
+And the ledgers that most tests of units work on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from memoryos_uow import Ledger
+from tests.units import four_stores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+settings.register_profile(
+    "deterministic", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("deterministic")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """A new ledger in which every name is a document store, closed at the end."""
+    with Ledger.open(tmp_path / "memory.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Iterator[Ledger]:
+    """A new ledger with one store of each kind, closed at the end."""
+    with Ledger.open(tmp_path / "memory.db", stores=four_stores()) as opened:
+        yield opened
