@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memoryos_uow._demo import _kills, _tell, _tour
+from memoryos_uow._demo import _kills, _tell, _tour, _worker
 from memoryos_uow._demo._describe import DIMENSIONS, describe
 from memoryos_uow._demo._files import folder, standard_library
 from memoryos_uow._demo._kills import KILLS, Pace, kill_and_go_on
-from memoryos_uow._demo._proof import Proof, prove
+from memoryos_uow._demo._place import choose_place
+from memoryos_uow._demo._proof import prove
 from memoryos_uow._demo._screen import Screen, progress
 from memoryos_uow._demo._summary import Spread, Summary, nearest_rank, spread
 from memoryos_uow._names import Status
@@ -27,6 +30,9 @@ from memoryos_uow.cli._demo import program_name
 from memoryos_uow.errors import LedgerError, UsageError
 from tests.cli.tools import SOURCE, environment, files_of, invoke, run
 from tests.test_terminal import Stream
+
+if TYPE_CHECKING:
+    from memoryos_uow._demo._proof import Proof
 
 RUN = Path("memoryos-demo")
 SOME_GREEN_RECORD = "SELECT record_id FROM uow_writes JOIN unit_of_work USING (uow_id) WHERE band = 'GREEN' LIMIT 1"
@@ -71,7 +77,7 @@ def text_folder(path: Path) -> Path:
         "sub/surrogate.py": b'"""\\ud800 in a docstring"""\n',
         "sub/broken.py": b"def (:\n",
         "sub/code.py": b'"""Count."""\nclass A:\n    async def f(self): ...\n',
-        "sub/\xe6\x97\xa5\xe6\x9c\xac/note.md".encode("latin-1").decode(): b"# Note\n",
+        "sub/日本/note.md": b"# Note\n",
         "sub/large.log": b"a line of a log\n" * 5000,
         "sub/other.bin": b"not text",
         ".hidden/secret.txt": b"hidden",
@@ -157,8 +163,9 @@ def test_any_folder_of_text_will_do(tmp_path: Path) -> None:
     assert files_of(source) == before
 
 
-def test_refuses_what_it_cannot_use(tmp_path: Path) -> None:
+def test_refuses_what_it_cannot_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No folder, no text in it, and a place that is taken are wrong usage; nothing is made."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     taken = tmp_path / "taken.db"
     taken.write_bytes(b"somebody's own")
@@ -170,9 +177,9 @@ def test_refuses_what_it_cannot_use(tmp_path: Path) -> None:
         (("--ledger", tmp_path / "nowhere" / "x.db"), "does not exist"),
         (("--units", "1"), "Invalid value"),
     ):
-        done = run("demo", *map(str, options), cwd=tmp_path)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert words in done.stderr
+        result = invoke("demo", *options)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert words in result.stderr
     assert files_of(tmp_path) == {"taken.db": b"somebody's own"}
 
 
@@ -353,18 +360,33 @@ def test_percentiles_are_exact() -> None:
     assert spread([None]) == Spread(None, None, None)
 
 
-def test_where_nothing_can_be_written_it_goes_elsewhere(tmp_path: Path) -> None:
-    """If the demo's folder cannot be made here, a temporary one is used and named."""
+def test_where_nothing_can_be_written_it_goes_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the demo's folder cannot be made here, a temporary one is used; what is in the way stays."""
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / RUN).write_text("a file is in the way")
-    done = run("demo", "--units", "4", "--json", cwd=tmp_path / "here", env={"TMPDIR": str(tmp_path)})
-    assert done.returncode == 0
-    assert Path(json.loads(done.stdout)["ledger"]).is_relative_to(tmp_path)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place = choose_place(None)
+    assert place.parent.is_dir()
+    assert place.parent.parent == tmp_path
     assert files_of(tmp_path / "here") == {str(RUN): b"a file is in the way"}
 
 
+def test_the_child_says_where_it_is_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A child tells each step of each file; the next one passes over what the ledger has."""
+    files = standard_library(4).files
+    job = {"ledger": str(tmp_path / "new.db"), "correlation_id": "c"}
+    for part, expected in ((files[:1], [0]), (files[:3], [1, 2]), (files, [3])):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({**job, "files": part})))
+        _worker.main()
+        steps = [f"{step} {number}" for number in expected for step in ("begin", "commit", "done")]
+        assert capsys.readouterr().out.splitlines() == steps
+
+
 def test_what_does_not_hold_is_said_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When half of a unit is gone by the time of the proof, the demo says which, ends with exit code 1 and is not green."""
+    """When half of each unit is gone by the time of the proof, the demo says so and ends with exit code 1."""
 
     def damage_and_prove(ledger: Path) -> Proof:
         stray = ledger.with_name("ledger-sources") / "left"
@@ -381,7 +403,7 @@ def test_what_does_not_hold_is_said_and_counts(tmp_path: Path, monkeypatch: pyte
         "WRONG  0 of 16 committed units are whole in all four stores, 16 are there in part",
         "in store pages is missing",
         "and 7 more of the kind",
-        "1 blob file of no unit",
+        " of no unit, written for a commit",
         "Something does not hold: see above.",
     ):
         assert words in result.stdout
@@ -423,3 +445,28 @@ def test_commands_are_named_as_they_can_be_typed(
     monkeypatch.setattr(sys, "argv", [called])
     monkeypatch.setattr(shutil, "which", lambda _: on_path)
     assert program_name() == expected
+
+
+def test_the_whole_demo_inside_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run in the same place takes the next number, and both answers come from what was written."""
+    monkeypatch.chdir(tmp_path)
+    source = text_folder(tmp_path / "texts")
+    for number in (1, 2):
+        result = invoke("demo", "--source", source, "--seed", "5")
+        assert result.exit_code == 0
+        assert f"memoryos-demo/run-{number}/ledger.db" in result.stdout
+        assert 'words     "Count" in space files:sub: sub/code.py (' in result.stdout
+        assert "likeness  sub/code.py in space files:sub: " in result.stdout
+
+
+def test_amber_files_are_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's report names no record of a unit of band AMBER, also where it is killed on it or finds it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts").mkdir()
+    for number in range(6):
+        (tmp_path / "texts" / f"_private{number}.txt").write_text("for few eyes")
+    result = invoke("demo", "--source", tmp_path / "texts", "--seed", "5")
+    assert result.exit_code == 0
+    assert "likeness  a file of band AMBER in space files: a file of band AMBER (1.00)" in result.stdout
+    assert "_private" not in result.stdout
+    assert "eyes" not in result.stdout

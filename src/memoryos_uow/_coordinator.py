@@ -210,7 +210,13 @@ class Coordinator:
         self._leftovers.add_timing(timing(unit))
 
     def _publish(self, unit: UnitState) -> Event:
-        unit.silent = self.publishing.publish([unit.facts.uow_id]).get(unit.facts.uow_id, {})
+        uow_id = unit.facts.uow_id
+        try:
+            unit.silent = self.publishing.publish([uow_id]).get(uow_id, {})
+        except UnitOfWorkError as error:
+            # The ledger cannot be read now. The decision stands all the same, so this must not look like a failure.
+            owing = (name for name in unit.stores() if isinstance(self._registry[name], Publisher))
+            unit.silent = dict.fromkeys(owing, error)
         return Event.STORE_SILENT if unit.silent else Event.PUBLISHED
 
     def _forget(self, unit: UnitState) -> None:

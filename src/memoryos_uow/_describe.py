@@ -126,7 +126,8 @@ def abandoned_record(uow_id: str, columns: Mapping[str, Any]) -> UnitRecord:
 
 def ending_record(unit: UnitState, state: State) -> UnitRecord:
     """Return the row of a unit that failed or was rolled back: nothing of it is stored anywhere."""
-    columns: dict[str, Any] = {"store_count": len(unit.stores()), "total_bytes_written": 0, "commit_time_ms": 0}
+    stores = set(unit.stores()) | ({unit.failed_store} if unit.failed_store else set())
+    columns: dict[str, Any] = {"store_count": len(stores), "total_bytes_written": 0, "commit_time_ms": 0}
     if state is not State.FAILED:
         return _record(unit, Status.ROLLED_BACK, **columns)
     error = unit.error or sys.exception() or LedgerError("The commit failed.")

@@ -30,14 +30,13 @@ _RECORD_TABLES: Final = ("uow_documents", "uow_vectors", "uow_blobs", "uow_heads
 # A ledger that was taken down to 1.0.0 and up again begins a new history; its records keep the versions of the former
 # one, so the first number is beyond them all. Only then are they looked through.
 _OLD_VERSIONS: Final = " UNION ALL ".join(
-    f"SELECT max(version) AS version FROM {table}"  # noqa: S608 - names from above
-    for table in _RECORD_TABLES
+    [f"SELECT max(version) AS version FROM {table}" for table in _RECORD_TABLES]  # noqa: S608 - names from above
+    # Records that were deleted leave their versions outside the ledger; no version is above the number of units.
+    + ["SELECT max(rowid) FROM unit_of_work"]
 )
-# A ledger that was taken down to 1.0.0 and up again begins a new history; its records keep the versions of the former
-# one, so the first number is beyond them all. Only then are they looked through.
-_NEXT_COMMIT: Final = (
-    f"SELECT coalesce((SELECT max(commit_seq) FROM uow_ledger), (SELECT max(version) FROM ({_OLD_VERSIONS})), 0) + 1"
-)
+_NEXT_COMMIT: Final = f"""
+SELECT coalesce((SELECT max(commit_seq) FROM uow_ledger), (SELECT max(version) FROM ({_OLD_VERSIONS})), 0) + 1
+"""  # noqa: S608 - names from above
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:

@@ -203,9 +203,7 @@ def size(n_bytes: int) -> str:
     """Return a size for people: ``512 B``, ``8.3 MB`` (powers of 1,000)."""
     if n_bytes < 1000:  # noqa: PLR2004 - the first unit
         return f"{n_bytes} B"
-    value = float(n_bytes)
-    for unit in _UNITS:
-        value /= 1000
-        if value < 999.95:  # noqa: PLR2004 - what rounds to the next unit
-            break
-    return f"{value:.1f} {unit}"
+    power = 1
+    while n_bytes / 1000**power >= 999.95 and power < len(_UNITS):  # noqa: PLR2004 - what rounds to the next unit
+        power += 1
+    return f"{n_bytes / 1000**power:.1f} {_UNITS[power - 1]}"

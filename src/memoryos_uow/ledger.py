@@ -60,7 +60,7 @@ class Ledger:
         path_or_url: str | os.PathLike[str] = "memory.db",
         *,
         stores: Iterable[Store] | Literal["recorded"] = (),
-        durability: Literal["full", "normal"] = "full",
+        durability: Durability | Literal["full", "normal"] = "full",
         origin: str | None = None,
         migrate: bool = True,
         busy_timeout: float = 30.0,

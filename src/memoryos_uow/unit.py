@@ -104,7 +104,7 @@ class UnitOfWork:
         device_id: str | None = None,
         correlation_id: str | None = None,
         envelope_id: str | None = None,
-        isolation: Literal["writes", "serializable"] = "writes",
+        isolation: Isolation | Literal["writes", "serializable"] = "writes",
         nested: Literal["refuse", "independent"] = "refuse",
         ledger: Ledger | None = None,
     ) -> None:
@@ -161,6 +161,14 @@ class UnitOfWork:
     def error(self) -> BaseException | None:
         """What ended the unit, if it failed."""
         return self._state.error if self._state else None
+
+    @property
+    def in_doubt(self) -> tuple[str, ...]:
+        """Stores outside the ledger that have not shown the committed unit yet; recovery asks them again.
+
+        Empty for nearly every unit. The unit is committed all the same: through this library its records are seen.
+        """
+        return tuple(self._state.silent) if self._state else ()
 
     @property
     def retry_count(self) -> int:

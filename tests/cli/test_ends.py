@@ -39,8 +39,8 @@ def arguments(command: str, path: Path | str) -> list[str]:
 @pytest.mark.parametrize("command", [*READING, "migrate"])
 def test_a_missing_file_is_an_error_and_stays_missing(tmp_path: Path, command: str) -> None:
     """No command on a ledger makes a file that is not there."""
-    result = run(*arguments(command, tmp_path / "missing.db"))
-    assert (result.returncode, result.stdout) == (2, "")
+    result = invoke(*arguments(command, tmp_path / "missing.db"))
+    assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: There is no file ")
     assert "\nHint: " in result.stderr
     assert files_of(tmp_path) == {}

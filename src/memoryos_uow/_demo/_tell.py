@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow._demo._ingest import BLOBS, DOCUMENTS, STORES, TABLE, VECTORS
+from memoryos_uow._names import Band
 from memoryos_uow._terminal import EMPTY, Column, count, size
 
 if TYPE_CHECKING:
@@ -79,11 +80,15 @@ def before_kills(screen: Screen, files: Sequence[TextFile], seed: int) -> None:
 
 def kill(screen: Screen, killed: Kill) -> None:
     """Say what one kill hit and what is left of that unit."""
-    file = killed.file.key if killed.file.band == "GREEN" else f"a file of band {killed.file.band}"
     found = "nothing of it is there" if not killed.writes else f"{killed.writes} of its {len(STORES)} writes are there"
     if killed.writes == len(STORES):
         found = f"all {len(STORES)} writes are there"
-    screen.verdict(f"{_MOMENTS[killed.moment]} of {file}: {found}", good=killed.sound)
+    screen.verdict(f"{_MOMENTS[killed.moment]} of {named(killed.file)}: {found}", good=killed.sound)
+
+
+def named(file: TextFile) -> str:
+    """Return how a report may name a file: by its key for GREEN, otherwise without."""
+    return file.key if file.band == Band.GREEN else f"a file of band {file.band}"
 
 
 def after_kills(screen: Screen, kills: Kills) -> None:
@@ -109,8 +114,8 @@ def proof(screen: Screen, found: Proof) -> None:
         screen.text(f"and {len(found.problems) - _PROBLEMS_SHOWN} more of the kind")
     if found.leftovers:
         screen.text(
-            f"Beside the ledger: {count(found.leftovers, 'blob file')} of no unit, written for a commit that never came."
-            " No reader sees them."
+            f"Beside the ledger: {count(found.leftovers, 'blob file')} of no unit, written for a commit that never came"
+            " and seen by nobody."
         )
 
 

@@ -72,7 +72,7 @@ def run(
         "files": len(collection.files),
         "seed": seed,
         "kills": [
-            {"key": kill.file.key, "moment": kill.moment, "committed": kill.committed, "writes": kill.writes}
+            {"file": _tell.named(kill.file), "moment": kill.moment, "committed": kill.committed, "writes": kill.writes}
             for kill in kills.killed
         ],
         "reported": len(kills.reported),

@@ -130,7 +130,7 @@ class VectorStore(RecordStore):
         numbers = self._numbers(value, what)
         if len(numbers) != self.dimensions:
             raise self._refusal(
-                f"The {what} has {len(numbers):,} dimensions; the store {self._name!r} holds {self.dimensions:,}.",
+                f"The {what} is {len(numbers):,} long; the store {self._name!r} holds vectors of {self.dimensions:,}.",
                 "Use the embedding model for which the store was made.",
             )
         try:

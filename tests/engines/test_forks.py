@@ -1,0 +1,130 @@
+"""Forks: a child may not use its parent's ledger, and does not disturb it."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING
+
+import pytest
+
+from memoryos_uow import Durability
+from memoryos_uow.engines.sqlite import SQLiteEngine
+from memoryos_uow.errors import UsageError
+from tests import processes
+from tests.engines.looking import insert, is_free, rows, thread
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORKED = "was opened by another process; this one was forked from it"
+
+
+def refusals(engine: SQLiteEngine) -> list[str]:
+    """What each call says in this process."""
+    said = []
+    calls = [engine.begin, engine.reader().__enter__, engine.setup_connection().__enter__, engine.refuse_misuse]
+    for call in calls:
+        with pytest.raises(UsageError) as refused:
+            call()
+        said.append(str(refused.value))
+    engine.close()  # says nothing and does nothing: it is not the child's to close
+    return said
+
+
+def test_every_call_of_a_child_is_refused(engine: SQLiteEngine) -> None:
+    """In a forked child every call says that the ledger is its parent's, and how to go on."""
+    said = processes.forked(lambda: refusals(engine))
+    assert len(said) == 4
+    assert all(FORKED in each and "Open the ledger again in the child process." in each for each in said)
+    assert is_free(engine)
+
+
+def test_parent_goes_on_in_the_middle_of_a_transaction(engine: SQLiteEngine, path: Path) -> None:
+    """A child that is forked inside a transaction, calls what it likes and ends, changes nothing for its parent."""
+    with engine.reader() as reader:
+        tx = engine.begin()
+        tx.execute("INSERT INTO t VALUES (1)")
+        assert len(processes.forked(lambda: refusals(engine))) == 4
+        assert reader.rows("SELECT x FROM t") == []
+    assert rows(path) == []
+    tx.commit()
+    assert rows(path) == [1]
+    assert is_free(engine)
+
+
+def test_child_that_drops_everything_disturbs_nothing(engine: SQLiteEngine, path: Path) -> None:
+    """A child that lets go of every object it inherited closes none of its parent's connections."""
+    tx = engine.begin()
+    tx.execute("INSERT INTO t VALUES (1)")
+
+    def drop() -> int:
+        engine._writer = None
+        tx._connection = None  # type: ignore[assignment]
+        return gc.collect()
+
+    processes.forked(drop)
+    tx.commit()
+    assert rows(path) == [1]
+    assert rows(path, "PRAGMA integrity_check") == ["ok"]
+
+
+ENDS_WITHOUT_CARE = """
+import os, sys
+from pathlib import Path
+from memoryos_uow import Durability
+from memoryos_uow.engines.sqlite import SQLiteEngine
+engine = SQLiteEngine.open(Path(sys.argv[1]), durability=Durability.NORMAL, busy_timeout_s=60)
+with engine.reader() as reader:
+    reader.rows("SELECT 1")
+    tx = engine.begin()
+    tx.execute("INSERT INTO t VALUES (1)")
+    if os.fork() == 0:
+        sys.exit(0)  # with everything that an interpreter does at its end
+    os.wait()
+    tx.commit()
+    assert reader.rows("SELECT x FROM t") == [(1,)]
+engine.close()
+"""
+
+
+def test_child_that_ends_as_programs_do_disturbs_nothing(engine: SQLiteEngine, path: Path) -> None:
+    """A child whose interpreter ends in the usual way, destroying all objects, leaves its parent's transaction whole."""
+    engine.close()
+    assert processes.run(ENDS_WITHOUT_CARE, str(path)) == (b"", b"")
+    assert rows(path) == [1]
+    assert rows(path, "PRAGMA integrity_check") == ["ok"]
+
+
+def opened_anew(path: Path, value: int) -> list[int]:
+    """What a child sees and writes that opens the ledger for itself."""
+    engine = SQLiteEngine.open(path, durability=Durability.NORMAL, busy_timeout_s=60)
+    insert(engine, value)
+    with engine.reader() as reader:
+        found = [row[0] for row in reader.rows("SELECT x FROM t ORDER BY x")]
+    engine.close()
+    return found
+
+
+def test_child_can_open_the_ledger_anew(engine: SQLiteEngine, path: Path) -> None:
+    """A child that opens the ledger for itself reads and writes, and its parent and it see each other's commits."""
+    insert(engine, 1)
+    with engine.reader():
+        pass
+    assert processes.forked(lambda: opened_anew(path, 2)) == [1, 2]
+    insert(engine, 3)
+    assert processes.forked(lambda: opened_anew(path, 4)) == [1, 2, 3, 4]
+    assert rows(path) == [1, 2, 3, 4]
+    assert rows(path, "PRAGMA integrity_check") == ["ok"]
+
+
+def test_child_of_a_busy_parent_waits_its_turn(engine: SQLiteEngine, path: Path) -> None:
+    """A child forked while another thread commits opens the ledger anew and adds to what that thread commits."""
+    tx = engine.begin()
+    tx.execute("INSERT INTO t VALUES (1)")
+    found: list[list[int]] = []
+    with thread(lambda: found.append(processes.forked(lambda: opened_anew(path, 2)))) as raised:
+        tx.commit()
+    assert raised == []
+    assert found == [[1, 2]]
+    assert rows(path) == [1, 2]
+    assert is_free(engine)

@@ -1,0 +1,208 @@
+"""The keeper of the write-ahead log: it checkpoints when it is time, blocks nobody, and ends."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from memoryos_uow.engines import _wal_keeper
+from memoryos_uow.engines._wal_keeper import COMMITS_PER_CHECKPOINT, WalKeeper
+from tests.engines.looking import insert, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from memoryos_uow.engines.sqlite import SQLiteEngine
+
+
+def in_the_file_itself(path: Path) -> int:
+    """How many rows the file holds when its log is left aside."""
+    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM t").fetchone()
+        assert isinstance(count, int)
+        return count
+
+
+class Watched(sqlite3.Connection):
+    """A connection that keeps what it was asked, and says when it is closed."""
+
+    asked: list[str]
+    closed: threading.Semaphore
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        self.asked.append(sql)
+        return super().execute(sql, parameters)
+
+    def close(self) -> None:
+        super().close()
+        self.closed.release()
+
+
+@pytest.fixture
+def watched(path: Path) -> Iterator[type[Watched]]:
+    """A class of connections of its own for each test."""
+
+    class Mine(Watched):
+        asked: list[str] = []  # noqa: RUF012 - shared by the connections of one test
+        closed = threading.Semaphore(0)
+
+    yield Mine
+    assert threading.active_count() == 1
+
+
+@pytest.fixture
+def keeper(engine: SQLiteEngine, watched: type[Watched]) -> Iterator[WalKeeper]:
+    """A keeper of the engine's log, stopped at the end; the engine's own stays idle."""
+    made = WalKeeper(lambda: sqlite3.connect(engine.path, timeout=0, isolation_level=None, factory=watched))
+    yield made
+    made.stop()
+
+
+def note_commits(keeper: WalKeeper, n_checkpoints: int = 1) -> None:
+    """Count as many commits as so many checkpoints take."""
+    for _ in range(n_checkpoints * COMMITS_PER_CHECKPOINT):
+        keeper.note_commit()
+
+
+def test_no_thread_before_it_is_needed(keeper: WalKeeper) -> None:
+    """Until enough commits were counted there is no thread; stopping then does nothing, twice."""
+    for _ in range(COMMITS_PER_CHECKPOINT - 1):
+        keeper.note_commit()
+    assert threading.active_count() == 1
+    keeper.stop()
+    keeper.stop()
+
+
+def test_log_is_copied_back_after_its_count(
+    engine: SQLiteEngine, keeper: WalKeeper, watched: type[Watched], path: Path
+) -> None:
+    """After as many commits as promised the rows are in the file itself, and the log keeps its size."""
+    insert(engine, 1)
+    assert in_the_file_itself(path) == 0 if path.stat().st_size > 4096 else True
+    log = path.with_name("memory.db-wal")
+    size = log.stat().st_size
+    note_commits(keeper)
+    watched.closed.acquire()
+    assert in_the_file_itself(path) == 1
+    assert log.stat().st_size == size
+    assert watched.asked == ["PRAGMA wal_checkpoint(PASSIVE)"]
+
+
+def test_an_open_transaction_and_an_open_read_are_not_disturbed(
+    engine: SQLiteEngine, keeper: WalKeeper, watched: type[Watched], path: Path
+) -> None:
+    """A checkpoint while others read and write neither waits for them nor changes what they see."""
+    insert(engine, 1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reading:
+        reading.execute("BEGIN")
+        assert reading.execute("SELECT count(*) FROM t").fetchone() == (1,)
+        insert(engine, 2)
+        tx = engine.begin()
+        tx.execute("INSERT INTO t VALUES (3)")
+        note_commits(keeper)
+        watched.closed.acquire()
+        assert in_the_file_itself(path) == 1
+        assert reading.execute("SELECT count(*) FROM t").fetchone() == (1,)
+        tx.commit()
+    assert rows(path) == [1, 2, 3]
+
+
+def test_a_checkpoint_that_fails_harms_nobody(engine: SQLiteEngine, watched: type[Watched], path: Path) -> None:
+    """When the file cannot be opened at the moment the thread lives on, and the next time is as good as the first."""
+    insert(engine, 1)
+    failed = threading.Event()
+
+    def connect() -> sqlite3.Connection:
+        if not failed.is_set():
+            failed.set()
+            raise sqlite3.OperationalError
+        return sqlite3.connect(path, timeout=0, isolation_level=None, factory=watched)
+
+    keeper = WalKeeper(connect)
+    note_commits(keeper)
+    failed.wait()
+    note_commits(keeper)
+    watched.closed.acquire()
+    keeper.stop()
+    assert in_the_file_itself(path) == 1
+
+
+def test_statistics_are_kept_now_and_then(
+    keeper: WalKeeper, watched: type[Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every so many checkpoints SQLite's own upkeep of its statistics is asked for."""
+    monkeypatch.setattr(_wal_keeper, "_CHECKPOINTS_PER_OPTIMIZE", 2)
+    for _ in range(4):
+        note_commits(keeper)
+        watched.closed.acquire()
+    checkpoint, optimize = "PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA optimize"
+    assert watched.asked == [checkpoint, checkpoint, optimize, checkpoint, checkpoint, optimize]
+
+
+def test_stopping_ends_the_thread(keeper: WalKeeper, watched: type[Watched]) -> None:
+    """After stop the thread is gone, also when commits were counted that it had not come to."""
+    note_commits(keeper)
+    watched.closed.acquire()
+    note_commits(keeper)
+    keeper.stop()
+    assert threading.active_count() == 1
+    assert len(watched.asked) in (1, 2)
+
+
+def test_a_commit_succeeds_where_no_thread_can_be_had(
+    engine: SQLiteEngine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When no thread can be started, as at the interpreter's end, commits succeed all the same, and it is tried again."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_wal_keeper, "COMMITS_PER_CHECKPOINT", 2)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for value in range(5):
+        insert(engine, value)
+    assert rows(path) == [0, 1, 2, 3, 4]
+    monkeypatch.undo()
+    note_commits(engine._keeper)
+    assert [each.name for each in threading.enumerate()][1:] == ["memoryos-uow WAL keeper"]
+    engine.close()
+    assert threading.active_count() == 1
+
+
+def commits(engine: SQLiteEngine, number: int) -> Callable[[], None]:
+    """A call that commits so many rows."""
+
+    def commit() -> None:
+        for value in range(number):
+            insert(engine, value)
+
+    return commit
+
+
+def test_engine_counts_its_commits(engine: SQLiteEngine, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's own keeper checkpoints after the engine's commits, not after rollbacks, and ends with the engine."""
+    monkeypatch.setattr(_wal_keeper, "COMMITS_PER_CHECKPOINT", 3)
+    engine._keeper._commits = 0
+    for _ in range(10):
+        engine.begin().rollback()
+    commits(engine, 2)()
+    assert threading.active_count() == 1
+    checkpointed = threading.Event()
+    connect = engine._keeper._connect
+
+    def connect_watched() -> sqlite3.Connection:
+        connection = connect()
+        connection.set_trace_callback(lambda sql: checkpointed.set() if "checkpoint" in sql else None)
+        return connection
+
+    engine._keeper._connect = connect_watched
+    insert(engine, 2)
+    checkpointed.wait()
+    engine.close()
+    assert threading.active_count() == 1
+    assert rows(path) == [0, 1, 2]
