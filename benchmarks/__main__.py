@@ -1,6 +1,18 @@
-"""`python -m benchmarks` prints every table, one after the other; it takes a few minutes."""
+"""Prints every table, one after the other; that takes some minutes. Names choose some of them.
+
+`python -m benchmarks --write docs/performance.md` also puts each table into a page, between the lines
+`<!-- table: NAME -->` and `<!-- end -->`.
+"""
 
 from __future__ import annotations
+
+import argparse
+import io
+import re
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from benchmarks import (
     bench_migration,
@@ -13,12 +25,46 @@ from benchmarks import (
     counts,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-def main() -> None:
-    """Print all tables with their default numbers."""
-    for one in (bench_unit, bench_stores, bench_profile, bench_queries, bench_migration, bench_storage, bench_opening):
-        one.main([])
-    counts.main([])
+TABLES: Final[dict[str, Callable[[], None]]] = {
+    "unit": partial(bench_unit.main, []),
+    "slow-disk": partial(bench_unit.main, ["--slow", "2000", "--rounds", "1000", "--warmup", "3000"]),
+    "stores": partial(bench_stores.main, []),
+    "profile": partial(bench_profile.main, []),
+    "queries": partial(bench_queries.main, []),
+    "migration": partial(bench_migration.main, []),
+    "storage": partial(bench_storage.main, []),
+    "opening": partial(bench_opening.main, []),
+    "counts": partial(counts.main, []),
+}
+
+
+def put_in(page: str, name: str, printed: str) -> str:
+    """Return `page` with what was `printed`, its title left out, between the marks of the table called `name`."""
+    body = re.sub(r"^## .*\n+", "", printed).strip()
+    marked = re.compile(rf"(?<=<!-- table: {name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
+    return marked.sub(lambda _: f"\n{body}\n\n", page)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(TABLES)}; default: all")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="a Markdown file to put the tables into")
+    given = parser.parse_args(arguments)
+    if unknown := set(given.names) - TABLES.keys():
+        parser.error(f"there is no table called {sorted(unknown)[0]}")
+    for name in given.names or TABLES:
+        with redirect_stdout(io.StringIO()) as printed:
+            TABLES[name]()
+        print(printed.getvalue(), flush=True)
+        if given.write:
+            page = given.write.read_text(encoding="utf-8")
+            given.write.write_text(put_in(page, name, printed.getvalue()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """One unit of three documents, every context column filled in, beside the same writes by hand.
 
-`python -m benchmarks.bench_unit` prints the ratios; the write-ahead logs are grown first.
+`python -m benchmarks.bench_unit` prints the ratios; the write-ahead logs are grown first. `--slow 2000` makes every
+sync of the disk take 2,000 us longer, as on a disk of the ordinary kind, by running itself under strace.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, get_args
 
@@ -57,11 +61,24 @@ def test_the_comparison_runs(tmp_path: Path) -> None:
     assert ratio_table(results).count("\n") == 1 + len(CONTENDERS)
 
 
+def _run_slowly(delay_us: int, rounds: int, warmup: int) -> None:
+    """Run the comparison at full durability in a child process whose syncs return `delay_us` later."""
+    injected = f"inject=fsync,fdatasync:delay_exit={delay_us}"
+    strace = ("strace", "--seccomp-bpf", "-f", "-qq", "-o", os.devnull, "-e", "trace=fsync,fdatasync", "-e", injected)
+    command = (sys.executable, "-m", "benchmarks.bench_unit", "--normal", "0", "--rounds", rounds, "--warmup", warmup)
+    sys.stdout.flush()
+    done = subprocess.run([*strace, *map(str, command)], stdout=subprocess.PIPE, text=True, check=True)
+    print(done.stdout, end="")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print both tables."""
-    given = options(__doc__, arguments, rounds=4000, warmup=8000, seed=1)
+    given = options(__doc__, arguments, rounds=4000, warmup=8000, seed=1, slow=0, normal=1)
+    if given.slow:
+        _run_slowly(given.slow, given.rounds, given.warmup)
+        return
     with workplace("One unit of three documents") as folder:
-        for durability in get_args(Durability):
+        for durability in get_args(Durability) if given.normal else ("full",):
             results = compare(folder, durability, rounds=given.rounds, warmup=given.warmup, seed=given.seed)
             section(f'durability="{durability}"', ratio_table(results))
 

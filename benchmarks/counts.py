@@ -12,6 +12,7 @@ import gc
 import json
 import math
 import os
+import platform
 import re
 import shutil
 import sqlite3
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 import memoryos_uow
+from benchmarks._command import section
 from benchmarks._four import SIZES, FourByLibrary
 from benchmarks._ratios import table
 from benchmarks._work import CONTEXT, ByLibrary, documents
@@ -74,8 +76,8 @@ def statements_heard() -> Iterator[list[str]]:
     heard: list[str] = []
     connect = SQLiteEngine.connect
 
-    def connect_and_listen(engine: SQLiteEngine) -> sqlite3.Connection:
-        connection = connect(engine)
+    def connect_and_listen(engine: SQLiteEngine, **options: Any) -> sqlite3.Connection:
+        connection = connect(engine, **options)
         connection.set_trace_callback(heard.append)
         return connection
 
@@ -346,6 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the counts, or write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the counts of this process alone")
+    parser.add_argument("--pages", choices=KINDS, default=DOCUMENTS, help="whose pages of the log to list")
     parser.add_argument("--lower", action="store_true", help="lower the ceilings to the counts")
     given = parser.parse_args(arguments)
     if given.json:
@@ -357,19 +360,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         counts[kind].update(syncs)
     known = ceilings()
     rows = [
-        (f"{section}.{name}", f"{count:,.2f}".removesuffix(".00"), known.get(section, {}).get(name, "none"))
-        for section, found in counts.items()
+        (f"{part}.{name}", f"{count:,.2f}".removesuffix(".00"), known.get(part, {}).get(name, "none"))
+        for part, found in counts.items()
         for name, count in found.items()
     ]
-    print(table(("count", "now", "ceiling"), rows) + "\n")
+    print(
+        f"## Counts\n\n{platform.python_implementation()} {platform.python_version()}, SQLite {sqlite3.sqlite_version}\n"
+    )
+    section("Beside their ceilings", table(("count", "now", "ceiling"), rows))
     if why_not:
-        print(f"Without syncs: {why_not}.\n")
-    for kind in KINDS:
-        pages = _in_a_folder(partial(log_pages, kind))
-        trees = [(name or "unknown", f"{number / _UNITS:.2f}") for name, number in pages.most_common()]
-        print(
-            table((f"log pages of one {kind}", "per unit"), [*trees, ("all", f"{pages.total() / _UNITS:.2f}")]) + "\n"
-        )
+        print(f"Syncs were not counted: {why_not}.\n")
+    pages = _in_a_folder(partial(log_pages, given.pages))
+    trees = [(name or "unknown", f"{number / _UNITS:.2f}") for name, number in pages.most_common()]
+    section(
+        f"Pages of the log, {given.pages}",
+        table(("table or index", "per unit"), [*trees, ("all", f"{pages.total() / _UNITS:.2f}")]),
+    )
     if given.lower:
         CEILINGS.write_text(lowered(CEILINGS.read_text(encoding="utf-8"), counts), encoding="utf-8")
 

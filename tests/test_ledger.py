@@ -232,7 +232,8 @@ def test_filters_use_the_indexes(ledger: Ledger, filter_name: str) -> None:
     asked: list[str] = []
     with ledger._opened.engine.reader() as reader:
         reader.connection.set_trace_callback(asked.append)
-    ledger.units(**{filter_name: "GREEN"})
+    asking: dict[str, Any] = {filter_name: "GREEN"}
+    ledger.units(**asking)
     with ledger._opened.engine.reader() as reader:
         reader.connection.set_trace_callback(None)
     (query,) = asked

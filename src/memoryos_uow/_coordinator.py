@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from memoryos_uow import _ambient, _coordination
 from memoryos_uow._describe import committed_record, describe, ending_record, own_columns, timing
 from memoryos_uow._leftovers import Leftovers, report_lost
-from memoryos_uow._protocol import Effect, Event, State
+from memoryos_uow._protocol import DECIDED, Effect, Event, State
 from memoryos_uow._publishing import Publishing
 from memoryos_uow._reading import Reading
 from memoryos_uow._transactions import UnitTransactions, blaming
@@ -143,7 +143,7 @@ class Coordinator:
                 self._registry[name].prepare(unit.facts, writes[name])
         return Event.PREPARED
 
-    def _decide(self, unit: UnitState) -> Event:
+    def _decide(self, unit: UnitState) -> Event | None:
         tx = self.transactions.flush(unit, last=True)
         decided = self._write_coordination(unit, tx)
         described = describe(unit, self._origin)
@@ -156,6 +156,8 @@ class Coordinator:
                 self._carry_out(unit, decided)
             elif tx.answer_lost:
                 self._carry_out(unit, Event.ANSWER_LOST)
+                if unit.state in DECIDED:  # the answer was found: it is not an error
+                    return None
             raise
         unit.receipt = described.receipt
         return decided
@@ -259,7 +261,7 @@ class Coordinator:
             assert isinstance(store, OutsideStore)  # noqa: S101 - only such stores have a plan
             try:
                 store.abandon(unit.facts.uow_id, tokens)
-            except UnitOfWorkError:
+            except Exception:  # noqa: BLE001 - whatever a store raises here, the caller's own exception goes first
                 unit.has_intent = False  # its row stays, and recovery tries again
         if unit.has_intent and unit.state is State.FAILED:
             self._leftovers.add_settled(unit.facts.uow_id)

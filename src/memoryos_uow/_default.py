@@ -53,5 +53,6 @@ def default_opened() -> OpenLedger:
                 busy_timeout=BUSY_TIMEOUT_S,
                 limits=Limits(),
                 allow_triggers=(),
+                recover=True,
             )
         return ledger

@@ -17,7 +17,7 @@ from memoryos_uow._rows import LedgerRows
 from memoryos_uow._sql_calls import SqlCalls
 from memoryos_uow.engines._sql_guard import SqlGuard
 from memoryos_uow.engines.sqlite import SQLiteEngine
-from memoryos_uow.errors import UnitOfWorkError
+from memoryos_uow.errors import LedgerError, UnitOfWorkError
 
 if TYPE_CHECKING:
     import os
@@ -66,6 +66,7 @@ class OpenLedger:
         busy_timeout: float,
         limits: Limits | None,
         allow_triggers: Collection[str],
+        recover: bool,
     ) -> OpenLedger:
         """Open the file; the arguments and errors are those of `Ledger.open`."""
         # What needs no file comes first, then what only reads it: a refusal leaves it as it was.
@@ -86,7 +87,8 @@ class OpenLedger:
             engine.close()
             raise
         ledger = cls(engine, rows, registry, origin=recorded_origin, limits=bounds)
-        ledger._recover_leftovers()
+        if recover:
+            ledger._recover_leftovers()
         return ledger
 
     def _recover_leftovers(self) -> None:
@@ -104,8 +106,14 @@ class OpenLedger:
 
         Raises:
             UsageError: there is none, or the ledger is closed or another process's.
+            LedgerError: the ledger is open for reading only, and was never written to with stores.
         """
         self.engine.refuse_misuse()
+        if self.engine.read_only and not self._registry.exist:
+            raise LedgerError(
+                f"The ledger {self.engine.path} has no stores yet, and is open for reading only.",
+                hint="Make the file and its directory writable, then open it once.",
+            )
         return self._registry.find(name, self.engine.reader)
 
     def close(self, *, wait_s: float | None = None) -> None:

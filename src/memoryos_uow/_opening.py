@@ -150,8 +150,7 @@ def refuse_unfit(engine: SQLiteEngine, *, migrate: bool) -> None:
     kinds = _migrations.Kind
     with engine.setup_connection() as connection:
         schema = _migrations.inspect(connection)
-        if schema.kind is kinds.TOO_NEW or (migrate and schema.kind is kinds.FOREIGN):
-            _migrations.migrate_up(connection, busy_timeout_s=engine.busy_timeout_s)  # says why not
+        _migrations.refuse_unfit(connection, schema)
         if schema.kind is kinds.CURRENT:
             return
         if not migrate and not schema.has_base_tables:
@@ -189,7 +188,9 @@ def make_schema_ready(engine: SQLiteEngine, *, origin: str | None, migrate: bool
     """
     with engine.setup_connection() as connection:
         if not migrate:
-            return _migrations.inspect(connection).kind is not _migrations.Kind.CURRENT
+            schema = _migrations.inspect(connection)
+            _migrations.refuse_unfit(connection, schema)  # another process may have changed it since the first look
+            return schema.kind is not _migrations.Kind.CURRENT
         _migrations.migrate_up(connection, origin=origin, busy_timeout_s=engine.busy_timeout_s)
     return False
 

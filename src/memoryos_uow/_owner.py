@@ -10,11 +10,14 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from memoryos_uow import _ambient
 
-_PROC = Path("/proc")
+_PROC: Final = Path("/proc")
+_STATE, _THREADS, _STARTED = 0, 17, 19
+"""Fields of ``/proc/<pid>/stat`` behind the program's name (man 5 proc)."""
+_DEAD: Final = frozenset("ZX")
 
 
 @lru_cache(maxsize=4)
@@ -59,8 +62,11 @@ def _start_of(pid: int) -> Any:
     stat = _text(_PROC / str(pid) / "stat")
     # The second field is the program's name in parentheses and may hold anything, so count from the last parenthesis.
     fields = stat.rpartition(")")[2].split()
-    started_field = 19
-    return int(fields[started_field]) if len(fields) > started_field else None
+    if len(fields) <= _STARTED:
+        return None
+    if fields[_STATE] in _DEAD and fields[_THREADS] in ("0", "1"):
+        return None  # dead, only its parent has not taken notice yet
+    return int(fields[_STARTED])
 
 
 def _text(path: Path) -> str:

@@ -15,7 +15,7 @@ from memoryos_uow._describe import abandoned_record
 from memoryos_uow._protocol import Event, State
 from memoryos_uow._records import RecoveryReport
 from memoryos_uow.abc import OutsideStore
-from memoryos_uow.errors import UnitOfWorkError
+from memoryos_uow.errors import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +130,7 @@ class Recovery:
                 if not isinstance(store, OutsideStore):
                     return False  # not registered now: what it made can be removed when it is
                 store.abandon(one.uow_id, tokens)
-            except UnitOfWorkError as error:
+            except Exception as error:  # noqa: BLE001 - whatever a store of somebody else's raises, the others come next
                 _log.warn("uow.in_doubt", uow_id=one.uow_id, stores=[name], reason=type(error).__name__)
                 return False
         return True
@@ -143,7 +143,12 @@ class Recovery:
         removed: list[int] = []
         for store in self._registry:
             if isinstance(store, OutsideStore):
-                self._coordinator.transactions.apart(partial(self._sweep, store, removed), wait_s=None)
+                try:
+                    self._coordinator.transactions.apart(partial(self._sweep, store, removed), wait_s=None)
+                except LedgerError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - a store that cannot be swept now can be another time
+                    _log.warn("uow.sweep_delayed", stores=[store.name], reason=type(error).__name__)
         return sum(removed)
 
     @staticmethod

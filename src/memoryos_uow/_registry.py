@@ -33,9 +33,12 @@ class StoreRegistry:
         self._make_unknown = make_unknown
         self._stores: dict[str, Store] = {}
         self._ready: set[str] = set()
+        self._broken: set[str] = set()  # could not be attached again: refused when somebody writes to them
         self._fresh: set[str] = set()  # made ready by the newest transaction, which may still be rolled back
         self._newest: SQLiteTransaction | None = None
         self._schema_version: int | None = None
+        self.exist = False
+        """Whether the ledger has the tables that stores need."""
 
     def add_recorded(self, reader: Reader) -> None:
         """Take in every store that the ledger records and whose kind is installed."""
@@ -116,11 +119,25 @@ class StoreRegistry:
     def attach_all(self, reader: Reader) -> bool:
         """Attach every store; return whether some of them, or the tables they share, must be set up."""
         recorded = self._recorded(reader)
+        self.exist = recorded is not None
         self._ready = {name for name in self._stores if name == SQL_STORE}
         for store in self:
             if store.name not in self._ready:
                 self._attach(store, reader, recorded)
         return recorded is None or any(store.name not in self._ready for store in self)
+
+    def _attach_again(self, reader: Reader) -> bool:
+        """Do the same for an open ledger, where one store that is out of order must not stop units of the others."""
+        recorded = self._recorded(reader)
+        self._ready = {name for name in self._stores if name == SQL_STORE}
+        self._broken.clear()
+        for store in self:
+            if store.name not in self._ready:
+                try:
+                    self._attach(store, reader, recorded)
+                except (StoreError, UsageError):
+                    self._broken.add(store.name)  # make_ready says why, to whoever needs the store
+        return recorded is None or any(store.name not in self._ready | self._broken for store in self)
 
     def _attach(self, store: Store, reader: Reader, recorded: dict[str, tuple[str, Any]] | None) -> None:
         kind, config = (recorded or {}).get(store.name, (store.kind, None))
@@ -138,7 +155,7 @@ class StoreRegistry:
         self._create_tables(tx)
         recorded = self._recorded(tx)
         for store in self:
-            if store.name not in self._ready:
+            if store.name not in self._ready | self._broken:
                 self._set_up(tx, store, recorded)
 
     def refresh(self, tx: SQLiteTransaction) -> None:
@@ -148,13 +165,21 @@ class StoreRegistry:
         self._newest = tx
         version = tx.rows("PRAGMA schema_version")[0][0]
         if version != self._schema_version:
-            if self.attach_all(tx):
+            if self._attach_again(tx):
                 self.set_up(tx)
             self._schema_version = version
         self._fresh.clear()
 
     def make_ready(self, tx: Transaction, name: str) -> None:
-        """Set one store up inside `tx` if it is not ready."""
+        """Set one store up inside `tx` if it is not ready.
+
+        Raises:
+            UsageError: it contradicts what is recorded of it.
+            StoreError: it cannot keep its promise here, or no more.
+        """
+        if name in self._broken:
+            self._attach(self._stores[name], tx, self._recorded(tx))
+            self._broken.discard(name)
         if name not in self._ready:
             self._set_up(tx, self._stores[name], self._recorded(tx))
 

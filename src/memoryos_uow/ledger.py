@@ -66,6 +66,7 @@ class Ledger:
         busy_timeout: float = 30.0,
         limits: Limits | None = None,
         allow_triggers: Collection[str] = (),
+        recover: bool = True,
     ) -> Ledger:
         """Open the ledger at a path, creating or migrating it to contract 1.1.0 if need be.
 
@@ -83,6 +84,8 @@ class Ledger:
             limits: bounds on units and records; default `Limits()`.
             allow_triggers: names of the application's own triggers on the ledger's tables; others are refused, because
                 a trigger can undo what a receipt says.
+            recover: whether to finish, for at most ten seconds, what dead processes left unfinished in these stores;
+                `recover` does the rest, or all of it.
 
         Raises:
             UsageError: an argument is wrong, or a store contradicts what the ledger records of it.
@@ -99,6 +102,7 @@ class Ledger:
             busy_timeout=busy_timeout,
             limits=limits,
             allow_triggers=allow_triggers,
+            recover=recover,
         )
         return cls(opened)
 
@@ -170,7 +174,10 @@ class Ledger:
         with self._opened.engine.reader() as reader:
             parts = None if self._rows.basic else self._rows.receipt_parts(reader, record.uow_id)
         if parts is None or record.receipt_hash is None:
-            raise UsageError(f"The unit {uow_id} has no receipt: it is {record.status}.")
+            raise UsageError(
+                f"The unit {uow_id} has no receipt: it is {record.status}.",
+                hint="Units that were committed under contract 1.1.0 have one.",
+            )
         return Receipt(
             band=record.band,
             committed_ts=record.committed_ts or "",

@@ -58,7 +58,7 @@ def test_waiting_for_another_thread_is_counted(engine: SQLiteEngine, path: Path)
 
 
 def test_lock_of_another_process_is_busy_at_once_without_patience(engine: SQLiteEngine, path: Path) -> None:
-    """With no time allowed, the lock of another process is LedgerBusy at the first attempt, and nothing is held then."""
+    """With no time allowed the lock of another process is LedgerBusy at the first attempt, and nothing is held."""
     with processes.start(OTHER_PROCESS, str(path)) as other:
         let(other, "BEGIN IMMEDIATE")
         with pytest.raises(LedgerBusy, match="Other writers kept") as busy:
@@ -92,7 +92,7 @@ def test_waiting_for_another_process_is_counted(
 
 
 def test_patience_ends(engine: SQLiteEngine, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the time allowed the lock counts as busy, with the attempts counted; each pause is below the backoff's bound."""
+    """After the time allowed the lock counts as busy, its attempts counted; the pauses are the backoff's."""
     clock = 0
     pauses: list[float] = []
 
@@ -141,7 +141,7 @@ for number, line in enumerate(sys.stdin):
 
 
 def test_processes_that_make_a_file_at_once_all_get_a_log(tmp_path: Path) -> None:
-    """Four processes that open the same new file at the same moment all open it in WAL mode, each time."""
+    """Four processes that open and close the same new file at the same moment all get it in WAL mode, each time."""
     children = [processes.start(WRITER) for _ in range(4)]
     try:
         for number in range(8):
@@ -183,7 +183,7 @@ print(len(waits), sum(waits))
 
 
 def test_threads_of_two_processes_count_together(engine: SQLiteEngine, path: Path) -> None:
-    """Six threads of two processes that add one to the last number each time reach exactly the sum, without an error."""
+    """Six threads of two processes that add one to the last number each time reach exactly the sum."""
     insert(engine, 0)
     engine.close()
     children = [processes.start(COUNTER, str(path)) for _ in range(2)]

@@ -88,7 +88,7 @@ engine.close()
 
 
 def test_child_that_ends_as_programs_do_disturbs_nothing(engine: SQLiteEngine, path: Path) -> None:
-    """A child whose interpreter ends in the usual way, destroying all objects, leaves its parent's transaction whole."""
+    """A child whose interpreter ends in the usual way leaves its parent's transaction whole."""
     engine.close()
     assert processes.run(ENDS_WITHOUT_CARE, str(path)) == (b"", b"")
     assert rows(path) == [1]

@@ -2,7 +2,7 @@
 
 The full way, all under the write lock:
 
-1.  Refuse what would not survive: anything of the application's that is built on what goes away.
+1.  Refuse what would not survive: units in doubt, and anything of the application's that is built on what goes away.
 2.  Write a backup of the whole file beside it (``VACUUM INTO``), check it, make it durable.
 3.  Drop the library's own tables; the users' records (``stores.sql``) stay unless there are none.
 4.  Build both tables anew without the columns of 1.1.0, once each, rows and row numbers as they were.
@@ -95,7 +95,20 @@ def _give_up(conn: sqlite3.Connection, state: SchemaState, tell: Callable[[str],
         conn.execute("DELETE FROM uow_schema WHERE version = ?", (CONTRACT_VERSION,))
 
 
+def _refuse_unsettled(conn: sqlite3.Connection) -> None:
+    """Refuse a ledger with units that stores outside it have not answered for: 1.0.0 could not finish them."""
+    if not conn.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'uow_coordination'").fetchone():
+        return
+    unsettled = conn.execute("SELECT count(*) FROM uow_coordination").fetchone()[0]
+    if unsettled:
+        raise MigrationError(
+            f"{file_of(conn)} has {unsettled:,} units that are at work or in doubt.",
+            hint="Nothing was changed. Close the programs that use it, run recover, then migrate down.",
+        )
+
+
 def _rebuild(conn: sqlite3.Connection, backup: Path, path: Path, tell: Callable[[str], None]) -> Path:
+    _refuse_unsettled(conn)
     rebuild = Rebuild(conn)
     tell(f"writing a backup to {backup.name}")
     with write_backup(path, backup):

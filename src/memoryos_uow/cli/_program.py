@@ -17,6 +17,7 @@ from memoryos_uow.cli._command import write_examples
 from memoryos_uow.cli._demo import demo
 from memoryos_uow.cli._list import list_units
 from memoryos_uow.cli._migrate import migrate
+from memoryos_uow.cli._recover import recover
 from memoryos_uow.cli._show import show
 from memoryos_uow.cli._validate import validate
 from memoryos_uow.errors import LedgerBusy, SchemaTooNew, UnitOfWorkError, UsageError
@@ -34,6 +35,7 @@ READER_GONE: Final = 141  # 128 + SIGPIPE
 _SECTIONS: Final = (
     ("See it work", ("demo",)),
     ("Look at a ledger", ("list", "show", "validate")),
+    ("After a crash", ("recover",)),
     ("Change its schema", ("migrate",)),
 )
 
@@ -156,7 +158,7 @@ def program() -> None:
     """
 
 
-for _command in (demo, list_units, show, validate, migrate):
+for _command in (demo, list_units, show, validate, recover, migrate):
     program.add_command(_command)
 
 

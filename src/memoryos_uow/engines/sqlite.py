@@ -64,7 +64,7 @@ class SQLiteEngine:
         self._holder: int | None = None  # the thread whose turn it is
         self._writer: sqlite3.Connection | None = None
         self._idle_readers: list[sqlite3.Connection] = []
-        self._keeper = WalKeeper(self.connect)
+        self._keeper = WalKeeper(partial(self.connect, wait_s=0))
         self._found = False  # the file is known to exist
         self._closed = False
         _engines.add(self)
@@ -106,8 +106,12 @@ class SQLiteEngine:
 
     # Connections
 
-    def connect(self) -> sqlite3.Connection:
-        """Open one more connection with the ledger's settings; the caller closes it."""
+    def connect(self, *, wait_s: float | None = None) -> sqlite3.Connection:
+        """Open one more connection with the ledger's settings; the caller closes it.
+
+        Setting it up may have to wait, `wait_s` seconds at most (default: the ledger's busy timeout): while the last
+        connection of another process is closed, the file is locked even for looking at it.
+        """
         mode = "rw" if self._found else "rwc"  # a file deleted meanwhile must not come back empty
         if self.read_only:
             mode = "ro&immutable=1" if is_settled(self.path) else "ro"
@@ -130,15 +134,15 @@ class SQLiteEngine:
                 f"synchronous = {self._durability}",
                 f"wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES}",
             ):
-                connection.execute(f"PRAGMA {setting}")
+                self._patiently(partial(connection.execute, f"PRAGMA {setting}"), wait_s=wait_s)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _writer_connection(self) -> sqlite3.Connection:
+    def _writer_connection(self, *, wait_s: float | None = None) -> sqlite3.Connection:
         if self._writer is None:
-            self._writer = self.connect()
+            self._writer = self.connect(wait_s=wait_s)
         return self._writer
 
     @contextmanager
@@ -213,7 +217,7 @@ class SQLiteEngine:
         self._take_turn(wait_s, on_wait)
         try:
             with translated(str(self.path)):
-                connection = self._writer_connection()
+                connection = self._writer_connection(wait_s=wait_s)
                 if relaxed:
                     connection.execute("PRAGMA synchronous = NORMAL")
                 rest_s = wait_s - (_ambient.monotonic_ns() - begun) / 1e9

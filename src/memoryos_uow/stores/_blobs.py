@@ -1,7 +1,7 @@
 """Blobs: bytes by key, small ones in the ledger's file, large ones as files named by their content.
 
 Layout of the directory: ``<16 hex of SHA-256 of the space>/<first 2 hex of the digest>/<SHA-256 of the content>``, and
-``tmp/`` for files that are not whole yet. Spaces never share a file: else the presence of a file would tell one space
+``tmp/`` for files that are not whole yet; ``.uow-home/`` says whose it is. Spaces never share a file: else the presence of a file would tell one space
 what another one holds, and erasing a space would need a count of references.
 
 Promise: a large blob is durable as a file before the decision and referred to by the decision, so a crash leaves at
@@ -22,6 +22,7 @@ from memoryos_uow._records import Content
 from memoryos_uow.abc import Capability
 from memoryos_uow.errors import StoreError
 from memoryos_uow.stores._blob_keys import key_problem
+from memoryos_uow.stores._claims import claim_of, is_others, ledger_id, stake
 from memoryos_uow.stores._durable_files import NewFile, make_root, read_file, remove_files, root_problem, write_files
 from memoryos_uow.stores._os_errors import translated
 from memoryos_uow.stores._record_table import RecordStore
@@ -99,6 +100,9 @@ class BlobStore(RecordStore):
             raise self._bad_root(problem, "Choose a directory that only its owner may write.")
         if recorded is not None and not present:
             raise self._bad_root("is missing", "Put it back where it was: it holds the blobs of this ledger.")
+        if recorded is not None and "claim" in recorded:
+            with self._translated("look at"):
+                self._refuse_others(strange=is_others(self._root, recorded["claim"]))
         return recorded is None
 
     def _place(self, directory: str | Path) -> Path:
@@ -112,6 +116,12 @@ class BlobStore(RecordStore):
                 "Open it with that directory, or use another name for the new blobs.",
             )
 
+    def _refuse_others(self, *, strange: bool) -> None:
+        if strange:
+            raise self._bad_root(
+                "belongs to another ledger or to another store of this one", "Give every store a directory of its own."
+            )
+
     def _bad_root(self, problem: str, hint: str) -> StoreError:
         return StoreError(
             f"The directory {self._root} of the store {self._name!r} {problem}.",
@@ -120,19 +130,22 @@ class BlobStore(RecordStore):
         )
 
     def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """Make the directory; return ``{"directory": ...}`` as it was given.
+        """Make the directory and claim it; return ``{"directory": ..., "claim": ...}``, the first as it was given.
 
         Raises:
             UsageError: another process recorded another directory in the meantime.
-            StoreError: it cannot be made.
+            StoreError: it cannot be made, or is another store's.
         """
         self._compare(recorded)
+        claim = (recorded or {}).get("claim") or claim_of(ledger_id(tx), self._name)
         with self._translated("make"):
             make_root(self._root)
             problem = root_problem(self._root)
         if problem:
             raise self._bad_root(problem, "Choose a directory that only its owner may write.")
-        return {"directory": self._directory.as_posix()}
+        with self._translated("make"):
+            self._refuse_others(strange=not stake(self._root, claim))
+        return {"directory": self._directory.as_posix(), "claim": claim}
 
     # Values
 

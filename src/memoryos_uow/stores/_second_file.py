@@ -39,6 +39,8 @@ class SecondFile:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
+        self._opened: tuple[int, int] | None = None  # device and inode of the file that the connection has open
+        self._ledger_id: str | None = None
 
     def claim(self, ledger_id: str) -> None:
         """Create the tables if need be, and make the file this ledger's.
@@ -47,7 +49,8 @@ class SecondFile:
             StoreError: the file belongs to another ledger or store, or cannot keep a write-ahead log.
             StoreUnavailable: it cannot be written.
         """
-        with self._use() as connection:
+        self._ledger_id = None
+        with self._use(make=True) as connection:
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             if mode != "wal":
                 raise self.refusal(f"keeps no write-ahead log, only {mode!r}", "Put it on a local disk.")
@@ -61,11 +64,24 @@ class SecondFile:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+        self._refuse_others(owner, ledger_id)
+        self._ledger_id = ledger_id
+
+    def expect(self, ledger_id: str) -> None:
+        """Look whether the file is this ledger's, now and whenever it is opened again.
+
+        Raises:
+            StoreError: it is not.
+            StoreUnavailable: it cannot be read.
+        """
+        self._ledger_id = ledger_id
+        with self._use():
+            pass
+
+    def _refuse_others(self, owner: tuple[str, str] | None, ledger_id: str) -> None:
         if owner != (ledger_id, self._store):
-            self.close()
-            raise self.refusal(
-                f"belongs to the store {owner[1]!r} of another ledger", "Give every store a file of its own."
-            )
+            whose = f"belongs to the store {owner[1]!r} of another ledger" if owner else "is no file of this store"
+            raise self.refusal(whose, "Give every store a file of its own, and put this one back where it was.")
 
     def refusal(self, problem: str, hint: str) -> StoreError:
         """Return the error that says why the file cannot serve."""
@@ -103,12 +119,12 @@ class SecondFile:
             return found
 
     @contextmanager
-    def _use(self) -> Iterator[sqlite3.Connection]:
+    def _use(self, *, make: bool = False) -> Iterator[sqlite3.Connection]:
         """Lend the connection; what SQLite raises becomes StoreUnavailable, and the connection is opened anew."""
         with self._lock:
             try:
-                yield self._open()
-            except (sqlite3.Error, UnicodeError) as error:
+                yield self._open(make=make)
+            except (sqlite3.Error, OSError, UnicodeError) as error:
                 self._let_go()
                 raise StoreUnavailable(
                     f"The file {self.path} of the store {self._store!r} cannot be used: {error}.",
@@ -116,19 +132,37 @@ class SecondFile:
                     store=self._store,
                 ) from error
 
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None or self._pid != _ambient.process_id():
+    def _open(self, *, make: bool) -> sqlite3.Connection:
+        # A file that was removed or swapped is still there for whoever has it open: what is written to it is lost.
+        if self._connection is None or self._pid != _ambient.process_id() or self._opened != self._identity():
+            self._let_go()
             connection = sqlite3.connect(
-                f"file:{quote(str(self.path))}?mode=rwc",
+                f"file:{quote(str(self.path))}?mode={'rwc' if make else 'rw'}",
                 uri=True,
                 timeout=_WAIT_MS / 1000,
                 isolation_level=None,
                 check_same_thread=False,
             )
+            self._connection, self._pid, self._opened = connection, _ambient.process_id(), self._identity()
             for setting in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = FULL"):
                 connection.execute(f"PRAGMA {setting}")
-            self._connection, self._pid = connection, _ambient.process_id()
+            if self._ledger_id is not None:
+                self._look(connection, self._ledger_id)
         return self._connection
+
+    def _identity(self) -> tuple[int, int]:
+        found = self.path.stat()
+        return found.st_dev, found.st_ino
+
+    def _look(self, connection: sqlite3.Connection, ledger_id: str) -> None:
+        owner = None
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'uow_home'").fetchone():
+            owner = connection.execute("SELECT ledger_id, store FROM uow_home").fetchone()
+        try:
+            self._refuse_others(owner, ledger_id)
+        except StoreError:
+            self._let_go()
+            raise
 
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None

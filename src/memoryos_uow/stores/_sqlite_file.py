@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from memoryos_uow.abc import Capability
+from memoryos_uow.stores._claims import ledger_id
 from memoryos_uow.stores._outside import HeadStore, Value
 from memoryos_uow.stores._second_file import SecondFile
 from memoryos_uow.stores._strict_json import to_json
@@ -61,7 +62,7 @@ class SQLiteFileStore(HeadStore):
 
         Raises:
             UsageError: the ledger has recorded another file.
-            StoreError: the file was there once and is missing.
+            StoreError: the file was there once and is missing, or another one is in its place.
         """
         path = Path(os.path.abspath(home.directory / self._given))  # noqa: PTH100 - resolve() follows links
         if path != self._file.path:
@@ -76,16 +77,19 @@ class SQLiteFileStore(HeadStore):
             )
         if not path.exists():
             raise self._file.refusal("is missing", "Put it back where it was: it holds documents of this ledger.")
+        if "claim" in recorded:
+            self._file.expect(recorded["claim"])
         return False
 
     def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """Make the file and its tables; return ``{"path": ...}`` as it was given.
+        """Make the file and its tables; return ``{"path": ..., "claim": ...}``, the first as it was given.
 
         Raises:
             StoreError: it is another ledger's, or cannot be made.
         """
-        self._file.claim(_ledger_id(tx))
-        return {"path": self._given.as_posix()}
+        claim = (recorded or {}).get("claim") or ledger_id(tx)  # a ledger that went down and up again has a new id
+        self._file.claim(claim)
+        return {"path": self._given.as_posix(), "claim": claim}
 
     def close(self) -> None:
         """Close the file."""
@@ -122,10 +126,3 @@ class SQLiteFileStore(HeadStore):
         found = self._file.row(space_id, key)
         return found[1].encode() if found and found[1] is not None else None
 
-
-def _ledger_id(reader: Reader) -> str:
-    """Return what tells this ledger from others, also in basic mode."""
-    if reader.rows("SELECT 1 FROM sqlite_schema WHERE name = 'uow_identity'"):
-        identity: str = reader.rows("SELECT ledger_id FROM uow_identity")[0][0]
-        return identity
-    return "1.0.0"
