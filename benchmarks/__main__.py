@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, metavar="PAGE", help="a Markdown file to put the tables into")
     given = parser.parse_args(arguments)
     if unknown := set(given.names) - TABLES.keys():
-        parser.error(f"there is no table called {sorted(unknown)[0]}")
+        parser.error(f"there is no table called {min(unknown)}")
     for name in given.names or TABLES:
         with redirect_stdout(io.StringIO()) as printed:
             TABLES[name]()

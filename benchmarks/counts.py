@@ -254,15 +254,14 @@ def _file_bytes(connection: sqlite3.Connection) -> int:
 
 
 def count_modules() -> dict[str, float]:
-    """Count what ``import memoryos_uow`` loads: its own modules, those of others, and dear ones of Python's."""
+    """Count what ``import memoryos_uow`` loads beside itself: modules of others, and dear ones of Python's."""
     script = "import sys; before = set(sys.modules); import memoryos_uow; print(*(sys.modules.keys() - before))"
     command = [sys.executable, "-S", "-c", script]
     done = subprocess.run(command, **_child_surroundings(), stdout=subprocess.PIPE, check=True, text=True)
     loaded = done.stdout.split()
     roots = Counter(name.split(".")[0] for name in loaded)
-    own = roots.pop("memoryos_uow")
+    del roots["memoryos_uow"]
     return {
-        "own_modules": own,
         "modules_of_others": sum(count for root, count in roots.items() if root not in sys.stdlib_module_names),
         "dear_modules": len(_DEAR & roots.keys()),
     }
@@ -364,9 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for part, found in counts.items()
         for name, count in found.items()
     ]
-    print(
-        f"## Counts\n\n{platform.python_implementation()} {platform.python_version()}, SQLite {sqlite3.sqlite_version}\n"
-    )
+    print(f"## Counts\n\nPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}\n")
     section("Beside their ceilings", table(("count", "now", "ceiling"), rows))
     if why_not:
         print(f"Syncs were not counted: {why_not}.\n")

@@ -5,18 +5,21 @@ Promise: thin; every rule lives in the unit, the coordinator or the store.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from memoryos_uow._names import MAX_KEY_BYTES, Operation, check_identifier
 from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from memoryos_uow._records import Hit
     from memoryos_uow.abc import Store
     from memoryos_uow.engines.sqlite import SQLiteEngine
     from memoryos_uow.unit import UnitOfWork
+
+T = TypeVar("T")
 
 
 def check_k(k: object) -> int:
@@ -28,6 +31,16 @@ def check_k(k: object) -> int:
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
         raise UsageError("The number of hits wanted is a positive integer.", hint="For example k=10.")
     return k
+
+
+def _each_of(items: Iterable[T]) -> Iterable[T]:
+    """Return `items`; a single string is not a collection of letters here."""
+    if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+        raise UsageError(
+            f"A collection is wanted, not a {type(items).__name__}.",
+            hint='Nothing was written. For example ["n1", "n2"].',
+        )
+    return items
 
 
 class UnitStore:
@@ -100,13 +113,13 @@ class UnitStore:
 
     def delete_many(self, keys: Iterable[str]) -> None:
         """`delete` each key."""
-        for key in keys:
+        for key in _each_of(keys):
             self.delete(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the records that exist among `keys`, by key."""
         missing = object()
-        found = {key: self.get(key, missing) for key in keys}
+        found = {key: self.get(key, missing) for key in _each_of(keys)}
         return {key: value for key, value in found.items() if value is not missing}
 
     def search(self, query: object, k: int = 10, **options: Any) -> list[Hit]:
@@ -121,8 +134,7 @@ class UnitStore:
 
     @staticmethod
     def _each(verb: Callable[[str, object], None], items: Mapping[str, object] | Iterable[tuple[str, object]]) -> None:
-        pairs: Any = items.items() if hasattr(items, "items") else items
-        for pair in pairs:
+        for pair in items.items() if isinstance(items, Mapping) else _each_of(items):
             if not isinstance(pair, tuple) or len(pair) != 2:  # noqa: PLR2004 - a pair
                 raise UsageError(
                     "The items to write are a mapping, or pairs of key and value.",

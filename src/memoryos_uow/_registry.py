@@ -32,6 +32,7 @@ class StoreRegistry:
         self._home: Home | None = None
         self._make_unknown = make_unknown
         self._stores: dict[str, Store] = {}
+        self._implicit: set[str] = set()  # names that `make_unknown` turned into stores
         self._ready: set[str] = set()
         self._broken: set[str] = set()  # could not be attached again: refused when somebody writes to them
         self._fresh: set[str] = set()  # made ready by the newest transaction, which may still be rolled back
@@ -98,6 +99,7 @@ class StoreRegistry:
         store = self._make_unknown(checked)
         with reader() as opened:
             self._attach(store, opened, self._recorded(opened))
+        self._implicit.add(checked)
         return self._stores.setdefault(checked, store)
 
     def _suggestion(self, name: str) -> str:
@@ -124,7 +126,11 @@ class StoreRegistry:
         for store in self:
             if store.name not in self._ready:
                 self._attach(store, reader, recorded)
-        return recorded is None or any(store.name not in self._ready for store in self)
+        return recorded is None or bool(self._wanting())
+
+    def _wanting(self) -> list[Store]:
+        """Return the stores that are to be set up now; one that a mere name brought in waits for its first write."""
+        return [store for store in self if store.name not in self._ready | self._broken | self._implicit]
 
     def _attach_again(self, reader: Reader) -> bool:
         """Do the same for an open ledger, where one store that is out of order must not stop units of the others."""
@@ -137,7 +143,7 @@ class StoreRegistry:
                     self._attach(store, reader, recorded)
                 except (StoreError, UsageError):
                     self._broken.add(store.name)  # make_ready says why, to whoever needs the store
-        return recorded is None or any(store.name not in self._ready | self._broken for store in self)
+        return recorded is None or bool(self._wanting())
 
     def _attach(self, store: Store, reader: Reader, recorded: dict[str, tuple[str, Any]] | None) -> None:
         kind, config = (recorded or {}).get(store.name, (store.kind, None))
@@ -151,12 +157,11 @@ class StoreRegistry:
             self._ready.add(store.name)
 
     def set_up(self, tx: Transaction) -> None:
-        """Make every store ready inside `tx`."""
+        """Make every registered store ready inside `tx`."""
         self._create_tables(tx)
         recorded = self._recorded(tx)
-        for store in self:
-            if store.name not in self._ready | self._broken:
-                self._set_up(tx, store, recorded)
+        for store in self._wanting():
+            self._set_up(tx, store, recorded)
 
     def refresh(self, tx: SQLiteTransaction) -> None:
         """Attach and set up again if the schema is not the one this process knows. Called first in each transaction."""

@@ -22,12 +22,17 @@ A store is what a unit of work writes to. The coordinator is the only caller of 
    durable. It may fail only because something is out of reach (`StoreUnavailable`); it is then called again later.
 8. ``abandon`` for a unit with a plan that ended without a decision: removes what `prepare` made. Idempotent, by any
    process, also when nothing was made. Must never touch what a decision refers to.
+9. ``sweep``   now and then, inside a ledger transaction: removes what belongs to no unit, and nothing that the ledger's
+   rows refer to or that a unit at work has planned.
+10. ``read``, ``version``, ``search`` and ``keys`` at any time. They look through the reader they are given, which is
+    the unit's own open transaction or a snapshot, and change nothing. What was decided and is not published yet must be
+    seen by them, because for the ledger it is there. Each space is a world of its own. ``overlay`` answers for a write
+    what ``read`` will answer once it is decided.
+11. ``close``  when the ledger is closed; it may be called twice and must not fail.
+12. ``capability`` is what the store really does: it has the methods that belong to it (`NEEDED`).
 
-``read``, ``version``, ``search`` and ``keys`` look through the reader they are given, which is the unit's own open
-transaction or a snapshot, and change nothing. What was decided and is not published yet must be seen by them, because
-for the ledger it is there. ``close`` may be called twice and must not fail.
-
-No method retries: waiting and trying again are the coordinator's.
+No method retries: waiting and trying again are the coordinator's. `memoryos_uow.testing.check_store` tries all of this
+on a store, and names by these numbers what it breaks.
 """
 
 from __future__ import annotations

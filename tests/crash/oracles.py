@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from memoryos_uow import Ledger
+
+with suppress(ImportError):
+    import numpy as np  # noqa: F401 - the vector search wants it; here it is imported once, not by each child
 
 
 # One oracle per program
@@ -181,7 +184,9 @@ def _check_acknowledged(acknowledged: Sequence[str], committed: set[int], name: 
     assert not told["refused"] & committed, f"refused, and yet there: {told['refused'] & committed}"
     start = set() if name in WITHOUT_START else {0}
     lost = (told["committed"] | start) - committed
-    meant = [number for number, step in enumerate(STEPS[name], 1) if step.end == "commit" and number not in told["refused"]]
+    meant = [
+        number for number, step in enumerate(STEPS[name], 1) if step.end == "commit" and number not in told["refused"]
+    ]
     if lossy:
         assert committed - start == set(meant[: len(committed - start)]), f"not a beginning: {committed}"
     else:

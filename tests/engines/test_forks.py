@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from memoryos_uow import Durability
+from memoryos_uow.engines._wal_keeper import COMMITS_PER_CHECKPOINT
 from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.errors import UsageError
 from tests import processes
@@ -117,14 +119,57 @@ def test_child_can_open_the_ledger_anew(engine: SQLiteEngine, path: Path) -> Non
     assert rows(path, "PRAGMA integrity_check") == ["ok"]
 
 
-def test_child_of_a_busy_parent_waits_its_turn(engine: SQLiteEngine, path: Path) -> None:
-    """A child forked while another thread commits opens the ledger anew and adds to what that thread commits."""
+def opened_by_itself(path: Path) -> Path:
+    """The path of a file that the child has opened."""
+    return SQLiteEngine.open(path, durability=Durability.NORMAL, busy_timeout_s=60).path
+
+
+def refused_anew(path: Path) -> str:
+    """What a child is told that may not open the ledger for itself."""
+    with pytest.raises(UsageError) as refused:
+        opened_anew(path, 2)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_child_of_a_busy_parent_may_not_open_its_file(link: bool, engine: SQLiteEngine, path: Path) -> None:
+    """A child forked while another thread has a transaction open is told so: SQLite would mistake that one's locks."""
+    (path.parent / "link.db").symlink_to(path)
     tx = engine.begin()
     tx.execute("INSERT INTO t VALUES (1)")
-    found: list[list[int]] = []
-    with thread(lambda: found.append(processes.forked(lambda: opened_anew(path, 2)))) as raised:
-        tx.commit()
-    assert raised == []
-    assert found == [[1, 2]]
-    assert rows(path) == [1, 2]
+    said: list[str] = []
+    with thread(lambda: said.append(processes.forked(lambda: refused_anew(path.parent / "link.db" if link else path)))):
+        pass
+    tx.commit()
+    assert len(said) == 1
+    assert "was being used when this process was forked" in said[0]
+    assert rows(path) == [1]
     assert is_free(engine)
+
+
+def test_child_of_a_parent_that_reads_may_not_open_its_file(engine: SQLiteEngine, path: Path) -> None:
+    """A child forked in the middle of a query is refused as well, and may open any other file."""
+    insert(engine, 1)
+    with engine.reader() as reader:
+        half_read = reader.stream("SELECT x FROM t")
+        next(half_read)
+        assert "Nothing was opened" in processes.forked(lambda: refused_anew(path))
+        other = path.with_name("other.db")
+        assert (
+            processes.forked(lambda: SQLiteEngine.open(other, durability=Durability.NORMAL, busy_timeout_s=0).read_only)
+            is False
+        )
+    assert processes.forked(lambda: opened_anew(path, 2)) == [1, 2]
+
+
+def test_keeper_of_the_log_does_not_keep_a_child_from_opening(engine: SQLiteEngine, path: Path) -> None:
+    """A fork ends the thread that keeps the log, so that it is not in the child's way; it starts again."""
+    for _ in range(2):
+        engine._keeper._commits = COMMITS_PER_CHECKPOINT
+        insert(engine, 0)
+        assert threading.active_count() == 2
+        assert processes.forked(lambda: opened_anew(path, 2)) == [0, 2]
+        assert threading.active_count() == 1
+        tx = engine.begin()
+        tx.execute("DELETE FROM t")
+        tx.commit()

@@ -156,8 +156,8 @@ def test_mode_that_stays_is_refused(path: Path, open_engine: Opener, monkeypatch
     """Where SQLite cannot keep a write-ahead log, the file is refused and nothing stays open."""
     connect = SQLiteEngine.connect
 
-    def in_memory(engine: SQLiteEngine) -> sqlite3.Connection:
-        connect(engine).close()
+    def in_memory(engine: SQLiteEngine, *, wait_s: float | None = None) -> sqlite3.Connection:
+        connect(engine, wait_s=wait_s).close()
         return sqlite3.connect(":memory:", check_same_thread=False)
 
     monkeypatch.setattr(SQLiteEngine, "connect", in_memory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -173,7 +174,7 @@ def test_files_are_there_before_the_decision(photos: On) -> None:
 
 def test_small_blobs_touch_no_directory(photos: On) -> None:
     """A unit of small blobs works even while the directory is out of reach."""
-    root_of(photos).rmdir()
+    shutil.rmtree(root_of(photos))
     photos.create("a", SMALL)
     assert photos.get("a") == SMALL
 
@@ -357,7 +358,7 @@ def test_relative_directories_start_at_the_ledger(driver: Driver, monkeypatch: p
     monkeypatch.chdir(elsewhere)
     assert driver.attach(BlobStore("photos", "data/photos/"))
     assert (driver.directory / "data" / "photos").is_dir()
-    assert driver.recorded(BlobStore("photos", "x")) == {"directory": "data/photos"}
+    assert (driver.recorded(BlobStore("photos", "x")) or {})["directory"] == "data/photos"
 
 
 def test_the_directory_stays(driver: Driver) -> None:
@@ -376,7 +377,7 @@ def test_the_directory_stays(driver: Driver) -> None:
 def test_a_lost_directory_is_noticed(driver: Driver) -> None:
     """A directory that held blobs once and is missing is not silently made again."""
     driver.attach(BlobStore("photos", "photos"))
-    (driver.directory / "photos").rmdir()
+    shutil.rmtree(driver.directory / "photos")
     with pytest.raises(StoreError, match="is missing"):
         driver.attach(BlobStore("photos", "photos"))
     home = Home(driver.directory, read_only=True)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from memoryos_uow import _log
+from memoryos_uow.engines._mounts import network_file_system
 from memoryos_uow.errors import LedgerError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+ALLOW_NETWORK: Final = "MEMORYOS_UOW_ALLOW_NETWORK"
+"""Set to 1, this environment variable lets a ledger lie on a network file system."""
 
 
 def refuse_bad_place(path: Path) -> None:
@@ -43,6 +49,20 @@ def _mode(path: Path) -> int:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return 0
+
+
+def refuse_network(path: Path) -> None:
+    """Raise LedgerError for a path on a network file system, unless ``$MEMORYOS_UOW_ALLOW_NETWORK`` is ``1``."""
+    sort = network_file_system(path)
+    if sort is None:
+        return
+    if os.environ.get(ALLOW_NETWORK) == "1":
+        _log.warn("uow.network_file_system", sort=sort)
+        return
+    raise LedgerError(
+        f"{path} lies on a network file system ({sort}), where SQLite's write-ahead log can lose or damage data.",
+        hint=f"Nothing was opened. Put the ledger on a local disk; {ALLOW_NETWORK}=1 takes the risk, with one process.",
+    )
 
 
 def is_writable(path: Path) -> bool:

@@ -28,7 +28,7 @@ class SQLiteReader:
         self._connection = connection
         self._path = path
         self._lent = True
-        self._streams: list[sqlite3.Cursor] = []
+        self._streams: set[sqlite3.Cursor] = set()
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -55,18 +55,25 @@ class SQLiteReader:
         """Yield the rows of a query one by one."""
         try:
             cursor = self.connection.execute(sql, parameters)
-            self._streams.append(cursor)
-            yield from cursor
+            self._streams.add(cursor)
+            try:
+                # Not the cursor itself: `yield from` would close it when the generator is dropped, and raise then.
+                yield from iter(cursor.fetchone, None)
+            finally:
+                self._close(cursor)
         except FOREIGN as error:
             raise self._failed(error, parameters) from error
 
     def give_back(self) -> None:
         """End the loan. A stream that was not read to its end would keep the next borrower in the past."""
         self._lent = False
-        for cursor in self._streams:
-            with suppress(*FOREIGN):
-                cursor.close()
-        self._streams.clear()
+        for cursor in list(self._streams):
+            self._close(cursor)
+
+    def _close(self, cursor: sqlite3.Cursor) -> None:
+        self._streams.discard(cursor)
+        with suppress(*FOREIGN):
+            cursor.close()
 
     def _failed(self, error: BaseException, parameters: object) -> UnitOfWorkError:
         """Return what a failed statement's error is in our words."""

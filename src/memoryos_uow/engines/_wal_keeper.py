@@ -3,8 +3,8 @@
 Promise: after every `COMMITS_PER_CHECKPOINT` commits one background thread copies the log back into the file with a
 passive checkpoint (https://sqlite.org/pragma.html#pragma_wal_checkpoint): it never blocks readers or writers, and
 never deletes the log, because a log that keeps its size makes each fsync cheaper than one that grows.
-The thread starts at first need, opens a connection each time, and ends with `stop`. Its failures harm nobody: SQLite's
-own checkpoint in the writer, at a larger size, is the back-stop.
+The thread starts at need, opens a connection each time, and ends with `stop` until it is needed again. Its failures
+harm nobody: SQLite's own checkpoint in the writer, at a larger size, is the back-stop.
 """
 
 from __future__ import annotations
@@ -44,12 +44,14 @@ class WalKeeper:
             self._wanted.set()
 
     def stop(self) -> None:
-        """End the thread and wait for it; a checkpoint under way is finished first."""
-        self._stopping = True
-        self._wanted.set()
+        """End the thread and wait for it; a checkpoint under way is finished first. The caller holds the turn."""
         if self._thread is not None:
+            self._stopping = True
+            self._wanted.set()
             self._thread.join()
             self._thread = None
+            self._stopping = False
+            self._wanted.clear()
 
     def _run(self) -> None:
         checkpoints = 0

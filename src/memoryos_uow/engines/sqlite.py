@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 from memoryos_uow import _ambient
 from memoryos_uow._backoff import delay_s
-from memoryos_uow.engines._place import is_settled, is_writable, refuse_bad_place
+from memoryos_uow.engines._place import is_settled, is_writable, refuse_bad_place, refuse_network
 from memoryos_uow.engines._sqlite_errors import FOREIGN, is_busy, translated
 from memoryos_uow.engines._transaction import SQLiteReader, SQLiteTransaction
 from memoryos_uow.engines._wal_keeper import WalKeeper
@@ -48,7 +48,14 @@ _AUTOCHECKPOINT_PAGES: Final = 16_384
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that can be found again after a fork."""
+    """A connection that can be found again after a fork, as long as it is open."""
+
+    file = ""
+    """The file's path without links."""
+
+    def close(self) -> None:
+        super().close()
+        _connections.discard(self)
 
 
 class SQLiteEngine:
@@ -79,8 +86,11 @@ class SQLiteEngine:
             LedgerError: the place cannot hold a ledger (no directory, not a file, no write-ahead log possible).
             LedgerCorrupt: the file is not a sound SQLite database.
             LedgerBusy: others kept it locked for longer than `busy_timeout_s`.
+            UsageError: this process was forked while its parent was using the file.
         """
         refuse_bad_place(path)
+        refuse_network(path)
+        _refuse_file_of_parent(path)
         read_only = path.exists() and not is_writable(path)
         engine = cls(path, durability=durability, busy_timeout_s=busy_timeout_s, read_only=read_only)
         try:
@@ -124,6 +134,7 @@ class SQLiteEngine:
             cached_statements=_STATEMENTS_CACHED,
             factory=_Connection,
         )
+        connection.file = os.path.realpath(self.path)
         _connections.add(connection)
         try:
             for setting in (
@@ -342,6 +353,7 @@ class SQLiteEngine:
                 self._idle_readers.pop().close()
         if self._turn.acquire(blocking=False):
             try:
+                self._keeper.stop()
                 self._give_up_writer()
             finally:
                 self._turn.release()
@@ -351,6 +363,7 @@ class SQLiteEngine:
 
 _engines: weakref.WeakSet[SQLiteEngine] = weakref.WeakSet()
 _connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+_files_of_parent: set[str] = set()
 
 
 def _before_fork() -> None:
@@ -362,11 +375,25 @@ def _before_fork() -> None:
 def _after_fork_in_child() -> None:
     """Keep the parent's connections from being closed when the child ends: each gets a reference that nobody drops."""
     connections = list(_connections)
+    _files_of_parent.update(connection.file for connection in connections)
     if connections:
         import ctypes  # noqa: PLC0415 - for the rare child of a process with a transaction under way
 
         for connection in connections:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _refuse_file_of_parent(path: Path) -> None:
+    """Raise UsageError for a file on which the parent had a transaction or query under way when it forked.
+
+    SQLite keeps in memory which locks a process holds (https://sqlite.org/howtocorrupt.html, section 2.6): the child
+    would wait for ever for a lock that nobody gives back to it, or believe to hold one that is not its own.
+    """
+    if os.path.realpath(path) in _files_of_parent:
+        raise UsageError(
+            f"{path} was being used when this process was forked, so SQLite cannot open it here.",
+            hint="Nothing was opened. Fork between units, or start the child anew (spawn).",
+        )
 
 
 if hasattr(os, "register_at_fork"):

@@ -99,6 +99,14 @@ class Directory:
         with suppress(OSError):
             os.unlink(self._at(name), dir_fd=self._fd)
 
+    def remove_empty(self, name: str) -> None:
+        """Remove the directory `name` if it is one and empty, or holds nothing but such directories."""
+        with suppress(OSError):
+            with self.child(name) as below:
+                for entry in os.listdir(below._path if below._fd is None else below._fd):
+                    below.remove_empty(entry)
+            os.rmdir(self._at(name), dir_fd=self._fd)
+
     def touch(self, name: str) -> None:
         """Set the modification time of the file `name` to now."""
         os.utime(self._at(name), dir_fd=self._fd)

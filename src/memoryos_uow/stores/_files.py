@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
+from memoryos_uow import _ambient
+from memoryos_uow._backoff import delay_s
 from memoryos_uow._canonical import sha256_hex
 from memoryos_uow._names import Operation
 from memoryos_uow.abc import Capability
-from memoryos_uow.errors import StoreError
+from memoryos_uow.errors import StoreError, StoreUnavailable
 from memoryos_uow.stores._blob_keys import key_problem
+from memoryos_uow.stores._claims import HOME, claim_of, is_others, ledger_id, stake
 from memoryos_uow.stores._directory import Directory
 from memoryos_uow.stores._durable_files import NewFile, make_root, root_problem, write_files
 from memoryos_uow.stores._os_errors import translated
@@ -44,9 +47,12 @@ if TYPE_CHECKING:
     from memoryos_uow.stores._outside import Head
 
 HIDDEN: Final = ".uow"
+_OURS: Final = frozenset({HIDDEN, HOME})
 _STAGE: Final = "stage"
 _LOCK: Final = "lock"
 _SEGMENT_BYTES_MAX: Final = 255
+_LOCK_WAIT_S: Final = 30.0
+_STRANGE: Final = "Something that this store did not write has that name, or stands in its way."
 
 _BELOW: Final = "SELECT key FROM uow_heads WHERE store = ? AND space_id = ? AND key >= ? AND key < ? LIMIT 1"
 
@@ -99,6 +105,9 @@ class FileStore(HeadStore):
                 "Open it with that directory, or use another name for the new files.",
             )
         self._refuse_bad_root()
+        if "claim" in recorded:
+            with self._translated("look at"):
+                self._refuse_others(strange=is_others(self._root, recorded["claim"]))
         return False
 
     def _refuse_bad_root(self) -> None:
@@ -111,18 +120,28 @@ class FileStore(HeadStore):
                 store=self._name,
             )
 
+    def _refuse_others(self, *, strange: bool) -> None:
+        if strange:
+            raise StoreError(
+                f"The directory {self._root} of the store {self._name!r} belongs to another ledger or store.",
+                hint="Nothing was written. Give every store a directory of its own.",
+                store=self._name,
+            )
+
     def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """Make the directory; return ``{"directory": ...}`` as it was given.
+        """Make the directory and claim it; return ``{"directory": ..., "claim": ...}``, the first as it was given.
 
         Raises:
-            StoreError: it cannot be made.
+            StoreError: it cannot be made, or is another store's.
         """
+        claim = (recorded or {}).get("claim") or claim_of(ledger_id(tx), self._name)
         with self._translated("make"):
             make_root(self._root)
         self._refuse_bad_root()
         with self._translated("make"):
+            self._refuse_others(strange=not stake(self._root, claim))
             make_root(self._hidden)
-        return {"directory": self._given.as_posix()}
+        return {"directory": self._given.as_posix(), "claim": claim}
 
     @property
     def _hidden(self) -> Path:
@@ -197,11 +216,25 @@ class FileStore(HeadStore):
         below = tx.rows(_BELOW, (self._name, space_id, f"{key}/", f"{key}0"))  # "0" comes right after "/"
         if below or any(self.head(tx, space_id, name) for name in above):
             raise self._in_the_way("A name cannot be a file and a directory at once.")
-        if self.head(tx, space_id, key) is None and not self._is_ours(tx, space_id, key):
-            with self._translated("look at"):
-                strange = os.path.lexists(self._root.joinpath(*_segments(space_id, key)))
-            if strange:
-                raise self._in_the_way("A file that this store did not write has that name.")
+        *folders, name = _segments(space_id, key)
+        path = self._root
+        with self._translated("look at"):
+            for depth, segment in enumerate(folders):
+                path /= segment
+                if not os.path.lexists(path):
+                    return
+                # A link to a directory is none of ours either: nothing is ever written through one.
+                if path.is_symlink() or not (path.is_dir() or self._is_ours(tx, space_id, "/".join(parts[:depth]))):
+                    raise self._in_the_way(_STRANGE)
+            if self.head(tx, space_id, key) is None and self._is_strange(tx, space_id, path / name, key):
+                raise self._in_the_way(_STRANGE)
+
+    def _is_strange(self, tx: Transaction, space_id: str, path: Path, key: str) -> bool:
+        """Say whether something at `path` would still be there when `key` gets its name."""
+        if path.is_symlink() or not path.is_dir():
+            return os.path.lexists(path) and not self._is_ours(tx, space_id, key)
+        below = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+        return any(not self._is_ours(tx, space_id, f"{key}/{one.relative_to(path).as_posix()}") for one in below)
 
     def _is_ours(self, tx: Transaction, space_id: str, key: str) -> bool:
         """Say whether a file without a head is one whose removal is decided, or is being decided in this unit."""
@@ -226,23 +259,25 @@ class FileStore(HeadStore):
         """
         newest = {(entry.space_id, entry.key): entry for entry in entries}
         with self._translated("write below"), self._locked(), Directory.root(self._root) as root:
-            changed: set[tuple[str, ...]] = set()
-            for entry in newest.values():
-                *folders, name = _segments(entry.space_id, entry.key)
-                head = self.head(reader, entry.space_id, entry.key)
+            heads = {record: self.head(reader, *record) for record in newest}
+            # Removals first: a name may have been a directory of what is removed, or the other way round.
+            for record in sorted(newest, key=lambda record: heads[record] is not None):
+                entry, head = newest[record], heads[record]
+                *folders, name = _segments(*record)
                 if head is None:
                     self._remove(root, folders, name)
                 elif head.version == entry.commit_seq:
                     self._give_name(root, folders, name, entry, head)
-                changed.update(tuple(folders[:depth]) for depth in range(len(folders) + 1))
-            for path in sorted(changed, key=len, reverse=True):
-                with suppress(FileNotFoundError), root.descend(path) as folder:
+            ways = {tuple(folders[:depth]) for folders in map(_way, newest) for depth in range(len(folders) + 1)}
+            for path in sorted(ways, key=len, reverse=True):
+                with suppress(FileNotFoundError, NotADirectoryError), root.descend(path) as folder:
                     folder.sync()
         for uow_id in {entry.uow_id for entry in entries}:
             self._clear(uow_id)
 
     def _give_name(self, root: Directory, folders: list[str], name: str, entry: Redo, head: Head) -> None:
         with root.descend(folders, make=True) as folder:
+            folder.remove_empty(name)
             try:
                 with Directory.root(self._staged(entry.uow_id)) as stage:
                     stage.move(entry.payload.decode(), folder, name)
@@ -257,18 +292,42 @@ class FileStore(HeadStore):
 
     @staticmethod
     def _remove(root: Directory, folders: list[str], name: str) -> None:
-        with suppress(FileNotFoundError), root.descend(folders) as folder:
-            folder.remove(name)
+        """Remove a file, and the directories above it that it leaves empty."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            with root.descend(folders) as folder:
+                folder.remove(name)
+            for depth in range(len(folders) - 1, 0, -1):
+                with root.descend(folders[:depth]) as folder:
+                    folder.remove_empty(folders[depth])
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Let one publisher at a time look at a head and give the name: a late one must see the newer head."""
+        """Let one publisher at a time look at a head and give the name: a late one must see the newer head.
+
+        Raises:
+            StoreUnavailable: another process holds the lock for too long; it may have been stopped with it.
+        """
         fd = os.open(self._hidden / _LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            self._wait_for_lock(fd)
             yield
         finally:
             os.close(fd)
+
+    def _wait_for_lock(self, fd: int) -> None:
+        begun, attempt = _ambient.monotonic_ns(), 0
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            if (_ambient.monotonic_ns() - begun) / 1e9 >= _LOCK_WAIT_S:
+                raise StoreUnavailable(
+                    f"Another process keeps the directory of the store {self._name!r} locked.",
+                    hint="Nothing that was decided is lost; recovery asks again. Look for a process that was stopped.",
+                    store=self._name,
+                )
+            _ambient.sleep(delay_s(attempt, _ambient.random_fraction()))
+            attempt += 1
 
     # What is left in the stage
 
@@ -324,8 +383,13 @@ def _segments(space_id: str, key: str) -> list[str]:
     return [_one_segment(quote(space_id, safe="")), *key.split("/")]
 
 
+def _way(record: tuple[str, str]) -> list[str]:
+    """Return the directories from the root down to a record's file."""
+    return _segments(*record)[:-1]
+
+
 def _one_segment(name: str) -> str:
-    """Return `name` as one directory's name that cannot lead anywhere else."""
-    if name.strip(". ") and "/" not in name and name != HIDDEN and len(name.encode()) <= _SEGMENT_BYTES_MAX:
+    """Return `name` as one directory's name that cannot lead anywhere else, nor be that of another space."""
+    if name.strip(". ") and "/" not in name and name not in _OURS and len(name.encode()) <= _SEGMENT_BYTES_MAX:
         return name
-    return sha256_hex(name.encode())
+    return f"%-{sha256_hex(name.encode())}"  # no percent-encoded name looks like that

@@ -6,8 +6,10 @@ back to an older version and a deleted one leaves its version behind; on return 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -41,6 +43,7 @@ class SecondFile:
         self._pid = 0
         self._opened: tuple[int, int] | None = None  # device and inode of the file that the connection has open
         self._ledger_id: str | None = None
+        _files.add(self)
 
     def claim(self, ledger_id: str) -> None:
         """Create the tables if need be, and make the file this ledger's.
@@ -173,3 +176,24 @@ class SecondFile:
         """Close the connection."""
         with self._lock:
             self._let_go()
+
+    def rest(self) -> None:
+        """Close the connection unless it is in use at the moment; it is opened again when needed."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._let_go()
+            finally:
+                self._lock.release()
+
+
+_files: weakref.WeakSet[SecondFile] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    """Share no connection over a fork: a child that opens the file anew must not find locks that are not its own."""
+    for file in list(_files):
+        file.rest()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)

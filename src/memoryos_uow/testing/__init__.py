@@ -25,8 +25,8 @@ In pytest the fixture ``crash_explorer`` does the same with a temporary director
 
 from memoryos_uow.testing._explore import explore
 from memoryos_uow.testing._fault_points import FaultPoints, fault_points
-from memoryos_uow.testing._functions import ExplorerError
-from memoryos_uow.testing._report import Exploration, Violation
+from memoryos_uow.testing._functions import ExplorerError, Reference
+from memoryos_uow.testing._report import Exploration, Violation, table
 from memoryos_uow.testing._strace import why_no_strace
 from memoryos_uow.testing._wire import acknowledge
 
@@ -34,9 +34,11 @@ __all__ = [
     "Exploration",
     "ExplorerError",
     "FaultPoints",
+    "Reference",
     "Violation",
     "acknowledge",
     "explore",
     "fault_points",
+    "table",
     "why_no_strace",
 ]

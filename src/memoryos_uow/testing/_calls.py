@@ -39,7 +39,9 @@ STATE_CHANGING: Final = OPENING | WRITING | SYNCING | NAMING | SIZING | MARKING
 ACKNOWLEDGING: Final = "sendto"
 """How `acknowledge` leaves the process: counted only on the explorer's own socket."""
 
-FOLLOWED: Final = frozenset({"close", "lseek", "dup", "dup2", "dup3", "fcntl", "clone", "clone3", "fork", "vfork", "mmap"})
+FOLLOWED: Final = frozenset(
+    {"close", "lseek", "dup", "dup2", "dup3", "fcntl", "clone", "clone3", "fork", "vfork", "mmap"}
+)
 """What a power cut's recording needs besides, to know which file a descriptor means and where it stands."""
 
 PATHS: Final[dict[str, tuple[tuple[int | None, int], ...]]] = {

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from memoryos_uow.testing._functions import ExplorerError
 from memoryos_uow.testing._strace import Tracer
-from memoryos_uow.testing._wire import GO
+from memoryos_uow.testing._wire import GO, READY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,6 +169,7 @@ class Children:
         pid = self._replies(None)[0]["pid"]
         ended = Ended()
         try:
+            self._await_ready()
             tracer = Tracer(tracing, pid) if tracing else None
         except BaseException:
             self._wait(pid, ended, timeout_s=0)
@@ -199,6 +200,13 @@ class Children:
             self._buffer += piece
         line, self._buffer = self._buffer.split(b"\n", 1)
         return [json.loads(line)]
+
+    def _await_ready(self) -> None:
+        """Wait until the child has nothing more to do of its own, so that strace sees the scenario only."""
+        assert self._zygote.stdout is not None  # noqa: S101 - it is a pipe
+        heard = select.select([self._channel, self._zygote.stdout], [], [], self._timeout_s)[0]
+        if self._channel not in heard or self._channel.recv(1) != READY:
+            raise ExplorerError(f"A child did not come up.\n{self._output.read_text(errors='replace')}")
 
     def _wait(self, pid: int, ended: Ended, *, timeout_s: float) -> None:
         """Take in what the child says until it is dead; kill it when the time is up."""

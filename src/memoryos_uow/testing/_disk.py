@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ROOT: Final = 0
 SECTOR_BYTES: Final = 512
+LOST_AT_A_CUT: Final = "-shm"
+"""How the names of SQLite's files in shared memory end."""
 
 
 @dataclass(slots=True)
@@ -123,9 +125,7 @@ class Disk:
         cuts = [0, half, len(data)] if 0 < half < len(data) else [0, len(data)]
         certain = moment if synced else None
         for begin, end in zip(cuts, cuts[1:], strict=False):
-            self.changes.append(
-                Change(moment, file, offset=offset + begin, data=data[begin:end], certain_from=certain)
-            )
+            self.changes.append(Change(moment, file, offset=offset + begin, data=data[begin:end], certain_from=certain))
         self.sizes[file] = max(self.sizes[file], offset + len(data))
 
     def resize(self, moment: int, file: int, size: int) -> None:
@@ -155,36 +155,34 @@ class Disk:
 
     # States
 
-    def state(self, surviving: Collection[int]) -> Iterator[tuple[str, int, bytes | None]]:
-        """Yield path, node and content (None for what is no file) of everything there, parents first.
+    def tree(self, surviving: Collection[int]) -> Iterator[tuple[str, int]]:
+        """Yield path and node of everything that names lead to, parents first.
 
         `surviving` are the places in `changes` of those that reached the disk.
         """
         names = {directory: dict(held) for directory, held in self.base.items()}
-        contents: dict[int, bytearray] = {}
         for place in sorted(surviving):
-            change = self.changes[place]
-            for directory, name, node in change.names:
+            for directory, name, node in self.changes[place].names:
                 if node is None:
                     names.setdefault(directory, {}).pop(name, None)
                 else:
                     names.setdefault(directory, {})[name] = node
-            if change.file is not None:
-                content = contents.setdefault(change.file, bytearray(self.contents[change.file]))
-                _apply(change, content)
-        yield from self._walk(ROOT, "", names, contents)
+        yield from self._walk(ROOT, "", names)
 
-    def _walk(
-        self, directory: int, path: str, names: Mapping[int, Mapping[str, int]], contents: Mapping[int, bytearray]
-    ) -> Iterator[tuple[str, int, bytes | None]]:
+    def _walk(self, directory: int, path: str, names: Mapping[int, Mapping[str, int]]) -> Iterator[tuple[str, int]]:
         for name, node in sorted(names.get(directory, {}).items()):
-            here = f"{path}{name}"
-            if node in self.contents:
-                yield here, node, bytes(contents.get(node, self.contents[node]))
-            else:
-                yield here, node, None
-            if node in self.names:
-                yield from self._walk(node, f"{here}/", names, contents)
+            if not name.endswith(LOST_AT_A_CUT):
+                yield f"{path}{name}", node
+                yield from self._walk(node, f"{path}{name}/", names)
+
+    def content(self, file: int, surviving: Collection[int]) -> bytes:
+        """Return what `file` holds."""
+        content = bytearray(self.contents[file])
+        for place in sorted(surviving):
+            change = self.changes[place]
+            if change.file == file:
+                _apply(change, content)
+        return bytes(content)
 
 
 def _apply(change: Change, content: bytearray) -> None:

@@ -167,7 +167,7 @@ class _Explorer:
     ) -> None:
         self._plan, self._worlds, self._children, self._progress = plan, worlds, children, progress
         self._method: type[ByStrace | ByFaultPoints] = ByStrace
-        self._found = Exploration(str(plan.scenario), "")
+        self._found = Exploration(str(plan.scenario), str(plan.setup or ""), "")
 
     def explore(self, method: str) -> Exploration:
         """Explore every kind; return what was found."""
@@ -312,7 +312,10 @@ class _Explorer:
         if found:
             point = " ".join(here)
             replay = "" if here == [UNDISTURBED] else self._plan.command(point)
-            violation = Violation(point, about + "\n".join(found), tuple(acknowledged), self._worlds.keep(), replay)
+            kind = IN_RECOVERY if len(here) > 1 else here[0].partition("@")[0].partition("#")[0]
+            violation = Violation(
+                kind, point, about + "\n".join(found), tuple(acknowledged), self._worlds.keep(), replay
+            )
             self._found.violations.append(violation)
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
-    Reference: TypeAlias = str | Callable[..., Any] | type[BaseException]
+Reference: TypeAlias = "str | Callable[..., Any] | type[BaseException]"
+"""A function or class for a child process: itself, or ``"package.module:name"``, or ``"path/to/file.py:name"``."""
 
 
 class ExplorerError(UsageError):

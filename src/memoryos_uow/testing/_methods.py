@@ -170,7 +170,9 @@ def refuse_differing(function: Function, first: Sequence[object], second: Sequen
     """Raise ExplorerError if two undisturbed runs made different calls."""
     if first == second:
         return
-    place = next((n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
+    place = next(
+        (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
     shown = [repr(calls[place]) if place < len(calls) else "the end" for calls in (first, second)]
     raise ExplorerError(
         f"{function} does not repeat itself: call {place + 1} is {shown[0]} in one run and {shown[1]} in the next.",

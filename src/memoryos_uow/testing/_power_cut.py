@@ -16,12 +16,12 @@ beginning that is wholly in the choice. States that hold the same bytes and ackn
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from memoryos_uow.testing._disk import ROOT
 from memoryos_uow.testing._points import spaced
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 PREFIXES_MAX: Final = 16
 SINGLES_MAX: Final = 32
 RANDOM_SUBSETS: Final = 8
-_LOST: Final = "-shm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +50,48 @@ class CutState:
 
 def cut_states(replay: Replay, *, seed: int) -> list[CutState]:
     """Return every state that is to be tried, in the order of the moments, each once."""
+    fingerprints = _Fingerprints(replay.disk)
     known: set[bytes] = set()
     states = []
     for candidate in _candidates(replay, seed):
-        fingerprint = _fingerprint(replay.disk, candidate)
+        fingerprint = fingerprints.of(candidate)
         if fingerprint not in known:
             known.add(fingerprint)
             states.append(candidate)
     return states
+
+
+class _Fingerprints:
+    """Digests of whole states; what a set of changes leaves of one file, or of the names, is worked out once."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._naming = frozenset(place for place, change in enumerate(disk.changes) if change.names)
+        self._writing: dict[int, set[int]] = {file: set() for file in disk.contents}
+        for place, change in enumerate(disk.changes):
+            if change.file is not None:
+                self._writing[change.file].add(place)
+        self._trees: dict[frozenset[int], list[tuple[str, int]]] = {}
+        self._contents: dict[tuple[int, frozenset[int]], bytes] = {}
+
+    def of(self, state: CutState) -> bytes:
+        digest = hashlib.sha256(repr(state.acknowledged).encode())
+        for path, node in self._tree(state.surviving & self._naming):
+            digest.update(f"\0{path}\0{node in self._disk.names}\0".encode())
+            if node in self._writing:
+                digest.update(self._content(node, state.surviving & self._writing[node]))
+        return digest.digest()
+
+    def _tree(self, surviving: frozenset[int]) -> list[tuple[str, int]]:
+        if surviving not in self._trees:
+            self._trees[surviving] = list(self._disk.tree(surviving))
+        return self._trees[surviving]
+
+    def _content(self, file: int, surviving: frozenset[int]) -> bytes:
+        key = (file, surviving)
+        if key not in self._contents:
+            self._contents[key] = hashlib.sha256(self._disk.content(file, surviving)).digest()
+        return self._contents[key]
 
 
 def _candidates(replay: Replay, seed: int) -> Iterator[CutState]:
@@ -107,28 +140,17 @@ def _as_ordered(disk: Disk, places: Sequence[int], choice: frozenset[int]) -> fr
     return frozenset(kept)
 
 
-def _fingerprint(disk: Disk, state: CutState) -> bytes:
-    digest = hashlib.sha256(repr(state.acknowledged).encode())
-    for path, node, content in disk.state(state.surviving):
-        if not path.endswith(_LOST):
-            digest.update(f"\0{path}\0{node in disk.names}\0{-1 if content is None else len(content)}\0".encode())
-            digest.update(content or b"")
-    return digest.digest()
-
-
 def lay_down(disk: Disk, state: CutState, world: Path) -> None:
     """Make the directory `world` hold exactly what the disk holds in `state`."""
     shutil.rmtree(world, ignore_errors=True)
     world.mkdir()
-    world.chmod(disk.modes[0])
-    for path, node, content in disk.state(state.surviving):
+    world.chmod(disk.modes[ROOT])
+    for path, node in disk.tree(state.surviving):
         place = world / path
-        if path.endswith(_LOST):
-            continue
-        if content is not None:
-            place.write_bytes(content)
+        if node in disk.contents:
+            place.write_bytes(disk.content(node, state.surviving))
             place.chmod(disk.modes[node])
         elif node in disk.links:
-            os.symlink(disk.links[node], place)  # noqa: PTH211 - as the program did
+            place.symlink_to(disk.links[node])
         else:
             place.mkdir(mode=disk.modes[node])

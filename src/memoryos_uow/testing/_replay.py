@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow.testing._calls import ACKNOWLEDGING, OPENING
+from memoryos_uow.testing._disk import LOST_AT_A_CUT
 from memoryos_uow.testing._functions import ExplorerError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from memoryos_uow.testing._trace import Call
 
 _SYNCED: Final = re.compile(r"\bO_D?SYNC\b")
-_LOST_AT_A_CUT: Final = "-shm"
 
 
 @dataclass(slots=True)
@@ -166,7 +166,7 @@ class Replay:
 
     def _map(self, call: Call) -> None:
         shared = "MAP_SHARED" in call.arguments[3] and "PROT_WRITE" in call.arguments[2]
-        if shared and call.within(self._recording.world) and not call.paths[0].endswith(_LOST_AT_A_CUT):
+        if shared and call.within(self._recording.world) and not call.paths[0].endswith(LOST_AT_A_CUT):
             self._refuse(call)
 
     def _refuse(self, call: Call) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _SHOWN_MAX: Final = 5
@@ -16,6 +17,8 @@ _SHOWN_CHARACTERS: Final = 1_500
 class Violation:
     """A point of failure after which a promise did not hold."""
 
+    kind: str
+    """The kind of failure, as counted in `Exploration.explored`."""
     point: str
     """What was done to the program, such as ``kill@fdatasync#2``; `Exploration.replay` tells how to do it again."""
     problem: str
@@ -41,6 +44,8 @@ class Exploration:
     """Everything that an exploration did and found."""
 
     scenario: str
+    start: str
+    """The setup, or nothing."""
     method: str
     """``strace``, or ``fault points`` where there is no strace."""
     calls: dict[str, int] = field(default_factory=dict)
@@ -90,9 +95,34 @@ class Exploration:
     def summary(self) -> str:
         """Return one line: what was explored and how it went."""
         kinds = ", ".join(f"{kind} {self.explored[kind]} of {self.possible[kind]}" for kind in self.explored)
-        facts = [f"{self.scenario} by {self.method}: {kinds or 'nothing'} explored", f"{len(self.violations)} violations"]
-        for name, amount in (("missed", len(self.missed)), ("drifted", len(self.drifted)), ("unreachable", self.unreachable)):
+        facts = [
+            f"{self.scenario} by {self.method}: {kinds or 'nothing'} explored",
+            f"{len(self.violations)} violations",
+        ]
+        for name, amount in (
+            ("missed", len(self.missed)),
+            ("drifted", len(self.drifted)),
+            ("unreachable", self.unreachable),
+        ):
             if amount:
                 facts.append(f"{amount} {name}")
         facts += [f"{kind} skipped: {why}" for kind, why in self.skipped.items()]
         return "; ".join([*facts, f"{self.seconds:.1f} s"])
+
+
+def table(explorations: Sequence[Exploration]) -> str:
+    """Return a Markdown table: one row for each scenario, start and kind of failure, and the sums."""
+    lines = ["| scenario | start | failure | by | explored | of | violations |", "|---|---|---|---|---:|---:|---:|"]
+    explored = possible = broken = 0
+    for one in explorations:
+        for kind, amount in one.explored.items():
+            violations = sum(violation.kind == kind for violation in one.violations)
+            cells = (_short(one.scenario), _short(one.start), kind, one.method)
+            lines.append(f"| {' | '.join(cells)} | {amount:,} | {one.possible[kind]:,} | {violations} |")
+            explored, possible, broken = explored + amount, possible + one.possible[kind], broken + violations
+    lines.append(f"| all | | | | {explored:,} | {possible:,} | {broken} |")
+    return "\n".join(lines) + "\n"
+
+
+def _short(name: str) -> str:
+    return name.rpartition(":")[2] or "nothing"

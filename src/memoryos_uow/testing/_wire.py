@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 CHANNEL: Final = "MEMORYOS_UOW_EXPLORER_FD"
 """The environment variable that holds the descriptor of the explorer's socket."""
+READY: Final = b"\n"
+"""What a child sends when it has nothing more to do of its own."""
 GO: Final = b"g"
 """What the explorer sends to a child that may begin."""
 
@@ -35,8 +37,12 @@ def tell(message: dict[str, Any]) -> None:
 
 
 def wait_for_go() -> None:
-    """Wait until the explorer lets this process go; without an explorer there is no point in living."""
+    """Say that all is ready and wait until the explorer lets this process go; without one there is no point in living.
+
+    strace is attached meanwhile: what this process does before is not part of the scenario.
+    """
     with _channel() as channel:
+        channel.sendall(READY)
         if channel.recv(1) != GO:
             os._exit(1)
 
