@@ -5,8 +5,8 @@
     def test_an_order_survives_a_crash(crash_explorer):
         crash_explorer(place_order, everything_is_whole, setup=open_shop, limit=50)
 
-The arguments are those of `memoryos_uow.testing.explore`, without `work_dir`. The test fails if a promise is broken, and
-is skipped if nothing of what it asks for can be explored here.
+The arguments are those of `memoryos_uow.testing.explore`, without `work_dir`. The test fails if a promise is broken,
+and is skipped if nothing of what it asks for can be explored here.
 
 Options: ``--explore-all`` does away with every `limit`; ``--explore-report FILE`` writes a table of what was explored.
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final
 from memoryos_uow import Ledger, UnitOfWorkError
 from memoryos_uow.testing import acknowledge
 from tests import schema_files
-from tests.crash.steps import SPACE, START, STEPS, Step, four_stores, six_stores, value
+from tests.crash.steps import SPACE, START, STEPS, four_stores, six_stores, value
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from memoryos_uow import UnitOfWork
+    from tests.crash.steps import Step
 
 OLD_UNITS: Final = 200
 

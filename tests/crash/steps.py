@@ -1,4 +1,4 @@
-"""What the explored programs do, as data: steps, each of them one unit, and what the world must look like after them."""
+"""What the explored programs do, as data: steps, each of them one unit, and what must be there after them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Which system calls change what is on a disk, and which error each of them can meet.
 
-Sources: the manual pages of section 2 of the Linux manual, "ERRORS". Names that a machine's architecture lacks (``open``,
+Sources: "ERRORS" in the pages of section 2 of the Linux manual. Names that a machine's architecture lacks (``open``,
 ``rename`` and others on ARM) are passed to strace with a question mark, so one list serves all.
 """
 

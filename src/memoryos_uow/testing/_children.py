@@ -95,7 +95,7 @@ class Children:
         self._timeout_s = timeout_s
         self._output = output
         self._channel, far_end = socket.socketpair()
-        self._channel.setblocking(False)
+        self._channel.settimeout(0)
         path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 - "" means the working directory
         with far_end:
             self._zygote = subprocess.Popen(  # noqa: S603 - this very interpreter
@@ -203,9 +203,8 @@ class Children:
 
     def _await_ready(self) -> None:
         """Wait until the child has nothing more to do of its own, so that strace sees the scenario only."""
-        assert self._zygote.stdout is not None  # noqa: S101 - it is a pipe
-        heard = select.select([self._channel, self._zygote.stdout], [], [], self._timeout_s)[0]
-        if self._channel not in heard or self._channel.recv(1) != READY:
+        heard = self._ready(self._timeout_s)
+        if self._channel.fileno() not in heard or self._channel.recv(1) != READY:
             raise ExplorerError(f"A child did not come up.\n{self._output.read_text(errors='replace')}")
 
     def _wait(self, pid: int, ended: Ended, *, timeout_s: float) -> None:
@@ -215,10 +214,10 @@ class Children:
         said = bytearray()
         while not self._buffer:
             left = deadline - time.monotonic()
-            ready = select.select([self._zygote.stdout, self._channel], [], [], max(left, 0))[0]
-            if self._channel in ready:
+            ready = self._ready(max(left, 0))
+            if self._channel.fileno() in ready:
                 said += self._hear()
-            if self._zygote.stdout in ready:
+            if self._zygote.stdout.fileno() in ready:
                 break
             if left <= 0 and not ended.hung:
                 ended.hung = True
@@ -229,6 +228,11 @@ class Children:
         said += self._hear()
         for line in bytes(said).split(b"\n")[:-1]:
             ended.take(json.loads(line))
+
+    def _ready(self, timeout_s: float) -> list[int]:
+        """Wait until the child or the zygote says something; return the descriptors that can be read."""
+        assert self._zygote.stdout is not None  # noqa: S101 - it is a pipe
+        return select.select([self._channel.fileno(), self._zygote.stdout.fileno()], [], [], timeout_s)[0]
 
     def _hear(self) -> bytes:
         heard = bytearray()

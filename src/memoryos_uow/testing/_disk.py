@@ -9,8 +9,8 @@ it, and before that it may or may not have reached the disk, whatever happened t
 - ``sync`` and ``syncfs`` make everything certain; so does writing through ``O_SYNC`` or ``O_DSYNC`` for that write;
 - ``sync_file_range`` and ``msync`` make nothing certain.
 
-With `ordered` (ext4 with ``data=ordered``, XFS and btrfs behave much alike) changes of names reach the disk in the order
-in which they were made, and any sync makes all of the earlier ones certain.
+With `ordered` (ext4 with ``data=ordered``; XFS and btrfs behave much alike) changes of names reach the disk in the
+order in which they were made, and any sync makes all of the earlier ones certain.
 
 A write is split in two at a sector boundary, so torn writes are among the states. Files written through shared memory
 cannot be followed: SQLite's ``-shm`` holds nothing that has to survive and is left out of every state; any other such
@@ -19,9 +19,9 @@ file is refused.
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Disk:
         for entry in sorted(place.iterdir()):
             mode = stat.S_IMODE(entry.lstat().st_mode)
             if entry.is_symlink():
-                node = self.new_link(os.readlink(entry))
+                node = self.new_link(str(entry.readlink()))
             elif entry.is_dir():
                 node = self.new_directory(mode)
                 self._take_in(entry, node)
@@ -124,7 +124,7 @@ class Disk:
         half = (offset + len(data) // 2) // SECTOR_BYTES * SECTOR_BYTES - offset
         cuts = [0, half, len(data)] if 0 < half < len(data) else [0, len(data)]
         certain = moment if synced else None
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        for begin, end in pairwise(cuts):
             self.changes.append(Change(moment, file, offset=offset + begin, data=data[begin:end], certain_from=certain))
         self.sizes[file] = max(self.sizes[file], offset + len(data))
 

@@ -7,13 +7,13 @@ all that a Python program does to a disk goes through C functions: ``os.fsync``,
 Why this and nothing else:
 
 - no production code knows of it, nothing is replaced, and ``from os import fsync`` is seen as well;
-- audit hooks (``sys.addaudithook``) know of opening and renaming but neither of writing nor of fsync, and stay for ever;
+- audit hooks (``sys.addaudithook``) know of opening and renaming but not of writing and fsync, and stay for ever;
 - SQLite's trace callback sees statements but no files, and has to be set on every connection;
 - a line tracer (``sys.settrace``) is slow, and belongs to debuggers and coverage;
 - methods of ``sqlite3.Connection`` cannot be replaced: the type is immutable.
 
-What it cannot see is what C code does in one go: the several writes of one COMMIT are a single point, dying before it or
-after it. strace sees them one by one; this is for where there is no strace.
+What it cannot see is what C code does in one go: the several writes of one COMMIT are a single point, dying before it
+or after it. strace sees them one by one; this is for where there is no strace.
 """
 
 from __future__ import annotations

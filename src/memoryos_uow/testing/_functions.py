@@ -60,7 +60,7 @@ class Function:
 
 
 def reference(given: Reference) -> Function:
-    """Return where `given` stands: ``"module:function"`` or ``"path/to/file.py:function"``, or a function or class at the top of a module.
+    """Return where `given` stands, a function or class at the top of a module; see `Reference`.
 
     Raises:
         ExplorerError: a lambda, an inner function, a method of an instance: a child process could not find it.

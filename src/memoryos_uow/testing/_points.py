@@ -1,8 +1,8 @@
 """From a recording to the points at which a run can be made to fail.
 
-A point is a kind of failure, a call's name and its number: ``kill@fdatasync#2`` is a death at the second fdatasync, which
-then does not run; ``EIO@write#1`` lets the first write fail once; ``EIO+@write#1`` lets it and everything that can fail
-like this fail from then on; ``short-write@write#3`` lets a write take nothing and say so.
+A point is a kind of failure, a call's name and its number: ``kill@fdatasync#2`` is a death at the second fdatasync,
+which then does not run; ``EIO@write#1`` lets the first write fail once; ``EIO+@write#1`` lets it and everything that
+can fail like this fail from then on; ``short-write@write#3`` lets a write take nothing and say so.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def check_kind(kind: str) -> str:
         return kind
     raise ExplorerError(
         f"{kind!r} is no kind of failure.",
-        hint=f"Known are {KILL}, {', '.join(POWER_CUTS)}, {SHORT_WRITE}, and errors such as EIO (once) or EIO+ (for good).",
+        hint=f"Known are {KILL}, {', '.join(POWER_CUTS)}, {SHORT_WRITE}, and errors: EIO (once), EIO+ (for good).",
     )
 
 

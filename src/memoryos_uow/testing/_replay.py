@@ -1,7 +1,7 @@
 """Replays a recording with data onto a `Disk`, call by call.
 
-Follows which file each descriptor stands for and where it reads and writes next, over dup, fork and threads. What cannot
-be followed (data that never passes through a call that strace shows) is refused, never guessed.
+Follows which file each descriptor stands for and where it reads and writes next, over dup, fork and threads. What
+cannot be followed (data that never passes through a call that strace shows) is refused, never guessed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What strace wrote, as calls.
 
-strace is asked for ``-f -y -xx``: every line begins with the thread, every descriptor carries its path, every text is in
-hexadecimal, so that commas, quotes and newlines in data cannot be taken for syntax.
+strace is asked for ``-f -y -xx``: every line begins with the thread, every descriptor carries its path, every text is
+in hexadecimal, so that commas, quotes and newlines in data cannot be taken for syntax.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ GO: Final = b"g"
 def acknowledge(text: str) -> None:
     """Tell the oracle that the scenario has promised `text` to somebody, such as "order 7 is accepted".
 
-    Call it where the program would answer its user. What was acknowledged survives the death of the process at once and
-    without a buffer: it is sent out of the process, by a system call that is counted apart from those that change files.
+    Call it where the program would answer its user. What was acknowledged outlives the process at once, without a
+    buffer: it is sent out of it, by a system call that is counted apart from those that change files.
     Outside an exploration it does nothing, so a scenario can also be run by itself.
     """
     tell({"acknowledged": text})
