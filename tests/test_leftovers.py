@@ -44,7 +44,7 @@ def waiting(ledger: Ledger) -> Leftovers:
 
 
 def test_a_row_that_contradicts_the_ledger_harms_nobody(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
-    """A late row that the ledger cannot take is logged as lost; the rows with it, and the unit that carries it, stand."""
+    """A late row that the ledger cannot take is logged as lost; the others and the unit that carries them stand."""
     first = put(ledger)
     for uow_id in ("late-1", first.uow_id, "late-2"):
         waiting(ledger).add_ending(ending(uow_id))

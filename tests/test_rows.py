@@ -30,13 +30,9 @@ def test_some_milliseconds(microseconds: int, expected: int) -> None:
 
 def test_the_columns_are_the_specifications(ledger: Ledger) -> None:
     """What is read and written are the columns of the file, in its order; a 1.0.0 ledger has the first five."""
-    for table, columns in (
-        ("unit_of_work", LedgerRows(basic=False)._unit_columns),
-        ("uow_writes", LedgerRows(basic=False)._write_columns),
-    ):
-        assert [name for (name,) in rows(ledger.path, f"SELECT name FROM pragma_table_info('{table}')")] == list(
-            columns
-        )
+    current = LedgerRows(basic=False)
+    for table, columns in (("unit_of_work", current._unit_columns), ("uow_writes", current._write_columns)):
+        assert rows(ledger.path, f"SELECT name FROM pragma_table_info('{table}')") == [(name,) for name in columns]
     assert LedgerRows(basic=True)._unit_columns == ("uow_id", "envelope_id", "status", "created_ts", "committed_ts")
     assert LedgerRows(basic=True)._write_columns == ("id", "uow_id", "store_name", "record_id", "ts")
 

@@ -720,3 +720,62 @@ def test_writes_to_what_is_not_there(ledger: Ledger) -> None:
             uow["notes"].create("other", 1)
             WRITES[change](uow)
     assert stored(ledger) == {}
+
+
+# Conflicts that the caller catches
+
+
+@pytest.mark.parametrize("isolation", ["writes", "serializable"])
+def test_a_conflict_that_was_caught_is_still_one(ledger: Ledger, isolation: str) -> None:
+    """A caller who catches the conflict at a flush and goes on meets it again at the end: no update is lost."""
+    put(ledger, "n1", "old")
+    uow = ledger.unit(space_id=SPACE, band="GREEN", isolation=isolation)
+    with pytest.raises(ConflictError), uow:
+        uow["notes"].get("n1")
+        put(ledger, "n1", "theirs")
+        uow["notes"].update("n1", "mine")
+        for _ in range(2):
+            with pytest.raises(ConflictError):
+                uow.sql("SELECT 1")
+    assert stored(ledger) == {"n1": "theirs"}
+
+
+def test_a_conflict_in_a_savepoint_goes_with_it(ledger: Ledger) -> None:
+    """A write that conflicts is undone with its savepoint; the unit then commits what does not conflict."""
+    put(ledger, "n1", "old")
+    with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+        uow["notes"].get("n1")
+        put(ledger, "n1", "theirs")
+        with pytest.raises(ConflictError), uow.savepoint():
+            uow["notes"].update("n1", "mine")
+            uow.sql("SELECT 1")
+        uow["notes"].create("n2", "mine")
+    assert stored(ledger) == {"n1": "theirs", "n2": "mine"}
+
+
+def test_a_serializable_conflict_lets_go_of_the_lock(ledger: Ledger) -> None:
+    """A serializable unit that meets its conflict when it takes the lock does not keep it."""
+    put(ledger, "n1", "old")
+    uow = ledger.unit(space_id=SPACE, band="GREEN", isolation="serializable")
+    with pytest.raises(ConflictError), uow:
+        uow["notes"].get("n1")
+        put(ledger, "n1", "theirs")
+        with pytest.raises(ConflictError):
+            uow.sql("SELECT 1")
+        put(ledger, "n2", "others may write")
+        uow["notes"].create("n3", "mine")
+    assert stored(ledger) == {"n1": "theirs", "n2": "others may write"}
+
+
+def test_a_transaction_that_could_not_begin_may_begin_later(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller who catches what went wrong while the transaction began can go on: the next use begins it anew."""
+    rows_of = ledger._opened.rows
+    monkeypatch.setattr(rows_of, "next_position", lambda *_: throw(OSError(MARKER)))
+    with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+        uow["notes"].create("n1", 1)
+        with pytest.raises(StoreError, match="failed with OSError"):
+            uow.sql("SELECT 1")
+        monkeypatch.undo()
+        put(ledger, "n2", "others may write")
+        assert uow.sql("SELECT 1") == [(1,)]
+    assert stored(ledger) == {"n1": 1, "n2": "others may write"}

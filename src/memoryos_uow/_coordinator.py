@@ -144,6 +144,7 @@ class Coordinator:
         return Event.PREPARED
 
     def _decide(self, unit: UnitState) -> Event | None:
+        self._refuse_if_taken_over(unit)
         tx = self.transactions.flush(unit, last=True)
         decided = self._write_coordination(unit, tx)
         described = describe(unit, self._origin)
@@ -162,18 +163,21 @@ class Coordinator:
         unit.receipt = described.receipt
         return decided
 
+    def _refuse_if_taken_over(self, unit: UnitState) -> None:
+        """Turn the intent into a decision, before anything else: a record may have changed because of the takeover."""
+        if unit.has_intent and not _coordination.decide(self.transactions.open(unit), unit.facts.uow_id):
+            raise ConflictError(
+                "Recovery took this unit over, because its process had not been heard of for too long.",
+                hint="Nothing was written. Run the whole block again.",
+            )
+
     def _write_coordination(self, unit: UnitState, tx: SQLiteTransaction) -> Event:
-        """Write what stores outside have to publish; refuse if recovery has taken the unit over meanwhile."""
+        """Write what stores outside have to publish."""
         owing = False
         for name, entries in self._redo(unit):
             _coordination.insert_redo(tx, name, entries)
             owing = True
         uow_id = unit.facts.uow_id
-        if unit.has_intent and not _coordination.decide(tx, uow_id):
-            raise ConflictError(
-                "Recovery took this unit over, because its process had not been heard of for too long.",
-                hint="Nothing was written. Run the whole block again.",
-            )
         if owing:
             self.at_work.add(uow_id)
             if not unit.has_intent:

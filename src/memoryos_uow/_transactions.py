@@ -14,7 +14,7 @@ from memoryos_uow._names import Isolation
 from memoryos_uow.errors import ConflictError, LedgerBusy, StoreError, UnitOfWorkError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from memoryos_uow._buffer import Mark
     from memoryos_uow._leftovers import Leftovers
@@ -42,12 +42,11 @@ class UnitTransactions:
         """Return the unit's transaction, begun if need be: from here to the unit's end the ledger is locked."""
         if unit.tx is None:
             unit.tx = tx = self._begin(unit)
-            unit.carried = self._leftovers.write(tx)
-            self._registry.refresh(tx)
-            unit.position = self._rows.next_position(tx, unit.facts.space_id)
-            if unit.isolation is Isolation.SERIALIZABLE:
-                for store, key in list(unit.reads):
-                    self._refuse_if_changed(unit, tx, store, key)
+            try:
+                self._get_ready(unit, tx)
+            except BaseException:
+                self.undo(unit)  # the caller may catch this and go on: with a transaction that is whole, or none
+                raise
         if not unit.tx.open:
             raise StoreError(
                 "A statement of this unit failed in a way that made SQLite undo the whole unit.",
@@ -63,6 +62,14 @@ class UnitTransactions:
             raise
         unit.retry_count += tx.busy_waits
         return tx
+
+    def _get_ready(self, unit: UnitState, tx: SQLiteTransaction) -> None:
+        unit.carried = self._leftovers.write(tx)
+        self._registry.refresh(tx)
+        unit.position = self._rows.next_position(tx, unit.facts.space_id)
+        if unit.isolation is Isolation.SERIALIZABLE:
+            self._refuse_changed(unit, tx, unit.reads)
+            unit.reads.clear()
 
     def flush(self, unit: UnitState, *, last: bool = False) -> SQLiteTransaction:
         """Apply every waiting write inside the unit's transaction, with savepoints where the caller set them.
@@ -96,33 +103,31 @@ class UnitTransactions:
             raise
 
     def _apply_run(self, unit: UnitState, tx: SQLiteTransaction, store: Store, writes: list[Write]) -> None:
-        for write in writes:
-            if write.key is not None:
-                self._refuse_if_changed(unit, tx, store.name, write.key)
+        read = {(store.name, write.key) for write in writes if write.key is not None} & unit.reads.keys()
+        self._refuse_changed(unit, tx, read)
+        for record in read:
+            del unit.reads[record]
         store.apply(tx, unit.facts, unit.place.commit_seq, writes)
 
-    def _refuse_if_changed(self, unit: UnitState, reader: Reader, store: str, key: str) -> None:
-        """Compare a record with what the unit read of it; done once under the lock, it stays true."""
-        if (store, key) not in unit.reads:
-            return
-        seen = unit.reads.pop((store, key))
-        with blaming(unit, store):
-            unchanged = self._registry[store].version(reader, unit.facts.space_id, key) == seen
-        if not unchanged:
-            shown = _bands.shown_key(key, unit.facts.band)
-            raise ConflictError(
-                f"Record {shown} in store {store!r} was changed by another unit after this one had read it.",
-                hint="Nothing was written. Run the whole block again, so that it reads the new value.",
-                store=store,
-            )
+    def _refuse_changed(self, unit: UnitState, reader: Reader, records: Iterable[tuple[str, str]]) -> None:
+        """Compare `records` with what the unit read of them; what is true under the lock stays true until its end."""
+        for store, key in records:
+            with blaming(unit, store):
+                version = self._registry[store].version(reader, unit.facts.space_id, key)
+            if version != unit.reads[store, key]:
+                shown = _bands.shown_key(key, unit.facts.band)
+                raise ConflictError(
+                    f"Record {shown} in store {store!r} was changed by another unit after this one had read it.",
+                    hint="Nothing was written. Run the whole block again, so that it reads the new value.",
+                    store=store,
+                )
 
     def refuse_unsafe_reads(self, unit: UnitState) -> None:
         """Raise ConflictError if a serializable unit that takes no lock has read what has changed since."""
         if unit.isolation is Isolation.SERIALIZABLE and unit.tx is None and not unit.buffer.writes and unit.reads:
             # Each record is looked at after the last one was read, so at that moment all of them were as read.
             with self._engine.reader() as reader:
-                for store, key in list(unit.reads):
-                    self._refuse_if_changed(unit, reader, store, key)
+                self._refuse_changed(unit, reader, unit.reads)
 
     def undo(self, unit: UnitState) -> None:
         """Roll back the unit's transaction, if there is one, and put back what went along with it."""

@@ -31,6 +31,8 @@ OTHER_SPACE: Final = "check:two"
 BESIDE: Final = "check_beside"
 LEDGER: Final = "memory.db"
 TS: Final = "2026-01-01T00:00:00.000000Z"
+DATABASE: Final = "database"
+"""Stands for the digest of a SQLite file, whose bytes say little."""
 _SQLITE: Final = b"SQLite format 3\0"
 
 Change: TypeAlias = "tuple[str, str, object]"
@@ -229,5 +231,5 @@ def tree(directory: Path) -> dict[str, str]:
             if shown.startswith(LEDGER) or name.endswith(("-wal", "-shm", "-journal")) or path.is_symlink():
                 continue
             content = path.read_bytes()
-            found[shown] = "database" if content.startswith(_SQLITE) else hashlib.sha256(content).hexdigest()
+            found[shown] = DATABASE if content.startswith(_SQLITE) else hashlib.sha256(content).hexdigest()
     return found

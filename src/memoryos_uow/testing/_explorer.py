@@ -1,0 +1,246 @@
+"""The crash explorer: the same scenario again and again, each time failing somewhere else.
+
+One exploration, in one sitting:
+
+1.  `setup` builds the starting world once; every run gets a copy of it, always at the same path.
+2.  The scenario runs undisturbed, twice, under strace: the two lists of calls must agree; the oracle must be content.
+3.  For each point of the recording: the scenario runs again and is killed at that call (or is told of an error there).
+4.  Then the oracle looks at the world, in a fresh process that also knows what had been acknowledged.
+
+Each function runs in a child of its own, forked from an interpreter that has done nothing but import.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from memoryos_uow.testing._calls import watched
+from memoryos_uow.testing._disk import Disk
+from memoryos_uow.testing._functions import ExplorerError, reference
+from memoryos_uow.testing._methods import ByFaultPoints, ByStrace, refuse_trouble
+from memoryos_uow.testing._points import KILL, POWER_CUTS, Recording, sample, spaced
+from memoryos_uow.testing._power_cut import cut_states, lay_down
+from memoryos_uow.testing._replay import Replay
+from memoryos_uow.testing._report import Exploration, Violation
+from memoryos_uow.testing._strace import StraceRefusedError, Tracing, why_no_strace
+from memoryos_uow.testing._trace import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from memoryos_uow.testing._children import Children, Ended
+    from memoryos_uow.testing._functions import Function
+    from memoryos_uow.testing._methods import Rehearsal
+    from memoryos_uow.testing._points import Point
+    from memoryos_uow.testing._worlds import Worlds
+
+IN_RECOVERY: Final = "kill in recovery"
+UNDISTURBED: Final = "undisturbed"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be explored."""
+
+    scenario: Function
+    oracle: Function
+    setup: Function | None
+    recover: Function | None
+    kinds: tuple[str, ...]
+    depth: int
+    limit: int | None
+    raises: tuple[Function, ...]
+    seed: int
+    at: tuple[str, ...] | None
+
+    def command(self, point: str) -> str:
+        """Return the command line that explores `point` only."""
+        words = [Path(sys.executable).name, "-m", "memoryos_uow.testing", self.scenario.spelled, self.oracle.spelled]
+        for option, function in (("--setup", self.setup), ("--recover", self.recover)):
+            if function is not None:
+                words += [option, function.spelled]
+        for function in self.raises:
+            words += ["--raises", function.spelled]
+        return shlex.join([*words, "--at", point])
+
+
+class Explorer:
+    """One exploration under way."""
+
+    def __init__(
+        self, plan: Plan, worlds: Worlds, children: Children, progress: Callable[[str, int, int], None]
+    ) -> None:
+        self._plan, self._worlds, self._children, self._progress = plan, worlds, children, progress
+        self._method: type[ByStrace | ByFaultPoints] = ByStrace
+        self._found = Exploration(str(plan.scenario), str(plan.setup or ""), "")
+
+    def explore(self, method: str) -> Exploration:
+        """Explore every kind; return what was found."""
+        if self._plan.setup is not None:
+            refuse_trouble(self._plan.setup, self._children.run(self._plan.setup, self._worlds.world))
+        base = self._worlds.save(self._worlds.base.name)
+        self._choose(method)
+        rehearsal = self._rehearse(self._plan.scenario, base)
+        self._found.method, self._found.calls = self._method.name, rehearsal.tally
+        self._undisturbed(base)
+        for kind in self._plan.kinds:
+            if kind in self._found.skipped:
+                continue
+            if kind in POWER_CUTS:
+                self._cut_power(kind, base)
+            else:
+                self._fail_everywhere(kind, base, self._plan.scenario, [], (), self._plan.depth)
+        return self._found
+
+    def _choose(self, method: str) -> None:
+        why_not = "it was not asked for" if method == "fault points" else why_no_strace() or self._why_no_tracing()
+        if why_not is None:
+            return
+        if method == "strace":
+            raise ExplorerError(f"System calls cannot be traced here: {why_not}.")
+        self._method = ByFaultPoints
+        self._found.skipped = {kind: f"needs strace, and {why_not}" for kind in self._plan.kinds if kind != KILL}
+
+    def _why_no_tracing(self) -> str | None:
+        """Say why strace, though installed, does not work."""
+        try:
+            tracing = Tracing(self._worlds.log, watched(reading=False, following=False))
+            self._children.run(reference(_nothing), self._worlds.world, tracing=tracing)
+        except StraceRefusedError as refusal:
+            return refusal.message.rstrip(".")
+        return None
+
+    def _rehearse(self, function: Function, start: Path) -> Rehearsal:
+        return self._method(self._children, self._worlds, function, start, self._plan.raises)
+
+    def _undisturbed(self, base: Path) -> None:
+        ended = self._children.run(self._plan.scenario, self._worlds.begin(base))
+        refuse_trouble(self._plan.scenario, ended)
+        self._judge([UNDISTURBED], ended.acknowledged)
+
+    # Deaths and errors
+
+    def _fail_everywhere(  # noqa: PLR0917 - what changes from one level to the next
+        self, kind: str, start: Path, function: Function, way: list[str], acknowledged: Sequence[str], depth: int
+    ) -> None:
+        """Let `function` fail at each point; `way` says what has happened before it."""
+        try:
+            rehearsal = self._rehearse(function, start)
+        except ExplorerError as problem:
+            if not way:
+                raise
+            self._worlds.begin(start)
+            self._judge(way, acknowledged, problem.message)
+            return
+        points, unreachable = rehearsal.points(kind)
+        counted = IN_RECOVERY if way else kind
+        self._found.unreachable += unreachable
+        self._count(counted, len(points))
+        chosen = [point for point in points if self._is_wanted(len(way), str(point))]
+        chosen = sample(chosen, self._plan.limit)
+        for done, point in enumerate(chosen, 1):
+            self._fail_at(point, rehearsal, start, way, acknowledged, depth)
+            self._found.explored[counted] += 1
+            if not way:
+                self._progress(kind, done, len(chosen))
+
+    def _is_wanted(self, level: int, point: str) -> bool:
+        return self._plan.at is None or (level < len(self._plan.at) and self._plan.at[level] == point)
+
+    def _count(self, kind: str, possible: int) -> None:
+        self._found.possible[kind] = self._found.possible.get(kind, 0) + possible
+        self._found.explored.setdefault(kind, 0)
+
+    def _fail_at(  # noqa: PLR0917 - as above
+        self,
+        point: Point,
+        rehearsal: Rehearsal,
+        start: Path,
+        way: list[str],
+        acknowledged: Sequence[str],
+        depth: int,
+    ) -> None:
+        failed = rehearsal.fail(start, point)
+        here = [*way, str(point)]
+        known = [*acknowledged, *failed.ended.acknowledged]
+        if not failed.happened:
+            self._found.missed.append(" ".join(here))
+        if failed.drifted:
+            self._found.drifted.append(" ".join(here))
+        death = self._worlds.save(f"death-{len(here)}") if depth > 1 and point.kind == KILL else None
+        self._judge(here, known, self._trouble(point, failed.ended))
+        if death is not None and self._plan.recover is not None:
+            self._fail_everywhere(KILL, death, self._plan.recover, here, known, depth - 1)
+
+    @staticmethod
+    def _trouble(point: Point, ended: Ended) -> str | None:
+        """Say what was wrong with how a disturbed run ended."""
+        if ended.trouble is None or (point.kind == KILL and ended.killed):
+            return None
+        if ended.error is not None and ended.error["expected"] and not ended.hung and ended.status == 0:
+            return None
+        return f"the scenario ended badly: {_told(ended)}"
+
+    # Power cuts
+
+    def _cut_power(self, kind: str, base: Path) -> None:
+        disk = Disk.of(base, ordered=kind == POWER_CUTS[1])
+        tracing = Tracing(self._worlds.log, watched(reading=True, following=True), with_data=True)
+        ended = self._children.run(self._plan.scenario, self._worlds.begin(base), tracing=tracing)
+        refuse_trouble(self._plan.scenario, ended)
+        world = str(self._worlds.world)
+        with self._worlds.log.open(encoding="ascii") as lines:
+            recording = Recording(parse(lines, world), world, self._children.channel_fd)
+        states = cut_states(Replay(recording, disk), seed=self._plan.seed)
+        self._count(kind, len(states))
+        chosen = [place for place in range(len(states)) if self._is_wanted(0, f"{kind}#{place}")]
+        chosen = [chosen[place] for place in spaced(len(chosen), self._plan.limit)]
+        for done, place in enumerate(chosen, 1):
+            lay_down(disk, states[place], self._worlds.world)
+            about = f"{_after(recording, states[place].moment)}, {states[place].lost} changes lost: "
+            self._judge([f"{kind}#{place}"], states[place].acknowledged, about=about)
+            self._found.explored[kind] += 1
+            self._progress(kind, done, len(chosen))
+
+    # Judging
+
+    def _judge(self, here: list[str], acknowledged: Sequence[str], *problems: str | None, about: str = "") -> None:
+        """Ask the oracle; note a violation if it or anything before it found `problems`."""
+        self._worlds.find()
+        ended = self._children.run(self._plan.oracle, self._worlds.world, acknowledged=acknowledged)
+        found = [problem for problem in problems if problem]
+        found += ended.problems or ()
+        if ended.error is not None and ended.error["asserted"] and ended.error["message"]:
+            found.append(ended.error["message"])
+        elif ended.trouble is not None:
+            found.append(f"the oracle ended badly: {_told(ended)}")
+        if found:
+            point = " ".join(here)
+            replay = "" if here == [UNDISTURBED] else self._plan.command(point)
+            kind = IN_RECOVERY if len(here) > 1 else here[0].partition("@")[0].partition("#")[0]
+            violation = Violation(
+                kind, point, about + "\n".join(found), tuple(acknowledged), self._worlds.keep(), replay
+            )
+            self._found.violations.append(violation)
+
+
+def _told(ended: Ended) -> str:
+    """Return what is known of a bad end."""
+    return f"{ended.trouble}\n{ended.error['traceback'] if ended.error else ended.output}".rstrip()
+
+
+def _after(recording: Recording, moment: int) -> str:
+    if moment < 0:
+        return "before the first call"
+    call = recording.calls[moment]
+    number = Counter(done.name for done in recording.calls[: moment + 1])[call.name]
+    return f"after {call.name} number {number}"
+
+
+def _nothing(_world: Path) -> None:
+    pass
