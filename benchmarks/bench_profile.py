@@ -128,7 +128,7 @@ def profile(path: Path, durability: Durability, *, units: int, warmup: int) -> d
     medians = {key: median(times) / 1000 for key, times in taken.items()}
     found = {label: (medians.get((label, False), 0.0), medians.get((label, True), 0.0)) for label in labels}
     # The lock and the commit are SQLite's own work from their first microseconds to their last.
-    for label in (label for _, name, label in STAGES if name in ("begin", "commit")):
+    for label in (label for owner, _, label in STAGES if owner in (SQLiteEngine, SQLiteTransaction)):
         found[label] = (0.0, sum(found[label]))
     return found
 

@@ -103,7 +103,8 @@ class UnitTransactions:
             raise
 
     def _apply_run(self, unit: UnitState, tx: SQLiteTransaction, store: Store, writes: list[Write]) -> None:
-        read = {(store.name, write.key) for write in writes if write.key is not None} & unit.reads.keys()
+        written = dict.fromkeys((store.name, write.key) for write in writes if write.key is not None)
+        read = [record for record in written if record in unit.reads]
         self._refuse_changed(unit, tx, read)
         for record in read:
             del unit.reads[record]

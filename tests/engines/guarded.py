@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 SCHEMA = """
 CREATE TABLE app (id INTEGER PRIMARY KEY, x UNIQUE, y);
 CREATE TABLE bare (a, b);
+CREATE TABLE plain (a, b);
 CREATE TABLE kid (parent REFERENCES app (id) ON DELETE SET NULL ON UPDATE CASCADE);
 CREATE TABLE audited (a);
 CREATE TABLE audit (what);
@@ -21,6 +22,8 @@ CREATE INDEX bare_a ON bare (a);
 CREATE VIEW seen AS SELECT * FROM bare;
 CREATE VIEW spying AS SELECT * FROM spied;
 CREATE VIRTUAL TABLE words USING fts5 (w);
+CREATE VIRTUAL TABLE older USING fts4 (w);
+CREATE VIRTUAL TABLE boxes USING rtree (id, low, high);
 CREATE TABLE unit_of_work (uow_id TEXT PRIMARY KEY, status TEXT);
 CREATE TABLE uow_writes (id INTEGER PRIMARY KEY, uow_id TEXT REFERENCES unit_of_work (uow_id));
 CREATE INDEX idx_uow_status ON unit_of_work (status);
@@ -55,11 +58,8 @@ def in_memory() -> sqlite3.Connection:
 
 def content(path: Path) -> list[bytes]:
     """The bytes of the file and of its log, if there is one."""
-    return [
-        each.read_bytes()
-        for each in (path, path.with_name(path.name + "-wal"))
-        if each.exists() and each.stat().st_size
-    ]
+    log = path.with_name(f"{path.name}-wal")
+    return [path.read_bytes(), log.read_bytes() if log.exists() else b""]
 
 
 def of_ours(connection: sqlite3.Connection) -> list[Any]:

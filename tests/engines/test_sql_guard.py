@@ -52,6 +52,9 @@ READS = [
     'SELECT "unit_of_work".status FROM "unit_of_work", [uow_receipts]',
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3) SELECT i FROM n",
     "SELECT * FROM words WHERE words MATCH 'a'",
+    "SELECT * FROM older WHERE older MATCH 'a'",
+    "SELECT * FROM boxes WHERE low < 7",
+    "SELECT * FROM app WHERE x IN (SELECT w FROM words)",
     "SELECT * FROM pragma_table_info('app')",
     "SELECT * FROM pragma_foreign_key_list('kid')",
     "SELECT value FROM json_each('[1, 2]')",
@@ -67,7 +70,7 @@ WRITES = {
     "INSERT OR IGNORE INTO app VALUES (1, 2, 3)": CREATE,
     "REPLACE INTO app VALUES (1, 2, 3)": CREATE,
     "INSERT OR REPLACE INTO app VALUES (1, 2, 3)": CREATE,
-    "INSERT OR ROLLBACK INTO app VALUES (1, 2, 3)": CREATE,
+    "INSERT OR ROLLBACK INTO app VALUES (7, 8, 9)": CREATE,
     "INSERT INTO app VALUES (9, 'one', 3) ON CONFLICT DO NOTHING": CREATE,
     "INSERT INTO app VALUES (9, 'one', 3) ON CONFLICT (x) DO UPDATE SET y = excluded.y": UPSERT,
     "INSERT INTO app (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET y = 1 WHERE y IS NULL": UPSERT,
@@ -86,6 +89,9 @@ WRITES = {
     "INSERT INTO words VALUES ('hello')": CREATE,
     "INSERT INTO words (words) VALUES ('optimize')": CREATE,
     "DELETE FROM words": DELETE,
+    "INSERT INTO older VALUES ('hello')": CREATE,
+    "INSERT INTO boxes VALUES (1, 2, 3)": CREATE,
+    "DELETE FROM boxes": DELETE,
     "/* SELECT */ INSERT INTO bare VALUES ('-- x', ';')": CREATE,
 }
 
@@ -113,8 +119,8 @@ SCHEMA_CHANGES = {
     "DROP TRIGGER audits": DELETE,
     "ALTER TABLE bare RENAME TO unit_of_work_2": UPDATE,
     "ALTER TABLE bare ADD COLUMN uow_c": UPDATE,
-    "ALTER TABLE bare RENAME COLUMN a TO uow_a": UPDATE,
-    "ALTER TABLE bare DROP COLUMN b": UPDATE,
+    "ALTER TABLE plain RENAME COLUMN a TO uow_a": UPDATE,
+    "ALTER TABLE plain DROP COLUMN b": UPDATE,
     "REINDEX": UPDATE,
     "REINDEX bare_a": UPDATE,
     "ANALYZE": CREATE,
@@ -161,7 +167,7 @@ OURS = [
     "CREATE TRIGGER other AFTER INSERT ON bare BEGIN DELETE FROM uow_writes; END",
     'CREATE TRIGGER other AFTER INSERT ON bare BEGIN DELETE FROM "UOW_WRITES"; END',
     "CREATE TRIGGER other AFTER INSERT ON bare BEGIN UPDATE[unit_of_work]SET status = 1; END",
-    "CREATE TRIGGER other INSTEAD OF DELETE ON seen BEGIN INSERT INTO`uow_writes`DEFAULT VALUES; END",
+    "CREATE TRIGGER other INSTEAD OF DELETE ON seen BEGIN INSERT INTO`uow_writes`(id)VALUES(7); END",
     "DROP TABLE uow_writes",
     "DROP TABLE IF EXISTS Unit_Of_Work",
     "DROP VIEW uow_receipts",
@@ -192,6 +198,9 @@ ATOMICITY = {
     "PRAGMA user_version": "Settings",
     "PRAGMA user_version = 7": "Settings",
     "PRAGMA writable_schema = ON": "Settings",
+    "PRAGMA data_version": "Settings",
+    "PRAGMA page_size": "Settings",
+    "PRAGMA page_size = 512": "Settings",
     "PRAGMA main.journal_mode(delete)": "Settings",
     "VACUUM": "rewrites the whole file",
     "VACUUM main": "rewrites the whole file",
@@ -307,9 +316,7 @@ def test_what_is_no_statement_is_refused(guard: SqlGuard, opened: SQLiteEngine, 
 ACCEPTED = [*READS, *WRITES, *RETURNING, *SCHEMA_CHANGES, *NOTHING_TO_DO]
 
 
-@pytest.mark.parametrize(
-    "sql", [sql for sql in ACCEPTED if "load_extension" not in sql and sql != "ALTER TABLE bare RENAME TO uow"]
-)
+@pytest.mark.parametrize("sql", ACCEPTED)
 def test_the_answer_is_what_happens(guard: SqlGuard, sql: str) -> None:
     """Run for real, each accepted statement returns rows, writes rows and changes the schema exactly as was said."""
     statement = asked(guard, sql)
@@ -383,21 +390,11 @@ def run(engine: SQLiteEngine, sql: str) -> None:
     tx.commit()
 
 
-def explains(engine: SQLiteEngine, do: Any) -> int:
-    """How often SQLite was asked while `do` ran."""
-    asked_for: list[str] = []
-    with engine.reader() as reader:
-        reader.connection.set_trace_callback(asked_for.append)
-    do()
-    with engine.reader() as reader:
-        reader.connection.set_trace_callback(None)
-    return sum(sql.startswith("EXPLAIN") for sql in asked_for)
-
-
-def test_a_known_statement_is_not_asked_again(engine: SQLiteEngine, own: SqlGuard) -> None:
+def test_a_known_statement_is_not_asked_again(own: SqlGuard, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second time, with other values of the same shape, the answer is remembered."""
-    assert explains(engine, lambda: own.classify("INSERT INTO t VALUES (?)", (1,))) == 1
-    assert explains(engine, lambda: own.classify("INSERT INTO t VALUES (?)", ("other",))) == 0
+    answer = own.classify("INSERT INTO t VALUES (?)", (1,))
+    monkeypatch.setattr(own, "_ask", None)
+    assert own.classify("INSERT INTO t VALUES (?)", ("other",)) is answer
 
 
 def test_memory_is_bounded(own: SqlGuard, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The crash explorer finds every seeded defect each time, reports nothing about a correct program, and says what it did."""
+"""The crash explorer finds every seeded defect each time and says nothing against a correct program."""
 
 from __future__ import annotations
 

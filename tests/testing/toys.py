@@ -1,7 +1,7 @@
 """Small programs with one defect each, and a correct one: what the crash explorer must find, and must not.
 
-The program stores a content as a file named after it and then refers to it in ``index``; what is acknowledged is in the
-index, and what is in the index has its file, whole. The bank books an amount with a journal that is redone after a crash.
+The program stores a content as a file and then refers to it in ``index``; what is acknowledged is in the index, and
+what is in the index has its file, whole. The bank books an amount with a journal that is redone after a crash.
 """
 
 from __future__ import annotations
@@ -288,7 +288,7 @@ def many_kinds_of_calls(world: Path) -> None:
     os.close(fd)
     os.close(copy)
     os.link("data", "sub/linked")
-    os.symlink("data", "symbolic")
+    os.symlink("data", "symbolic")  # noqa: PTH211
     os.rename("sub", "moved")  # noqa: PTH104
     os.sync()
     acknowledge("all")

@@ -73,6 +73,8 @@ _ROW_WRITES: Final = {
 # SQLite writes these itself, for every change of the schema and even to describe a table-valued function to itself; a
 # statement that names them as its target does not compile.
 _SCHEMA_TABLES: Final = frozenset({"sqlite_master", "sqlite_temp_master", "sqlite_schema", "sqlite_temp_schema"})
+_ON_VIRTUAL_TABLES: Final = frozenset({"VOpen", "VUpdate", "VBegin", "VRename", "VDestroy"})  # opcodes
+_ASKED_BY_MODULES: Final = frozenset({"data_version", "page_size"})  # by full-text modules at their first use
 _PAGES: Final = "sqlite_dbpage"  # a virtual table, where compiled in, through which raw pages can be written
 
 
@@ -131,9 +133,27 @@ class SqlGuard:
     def _ask(
         self, connection: sqlite3.Connection, sql: str, parameters: Sequence[object] | Mapping[str, object]
     ) -> Statement:
+        witness, program = self._explain(connection, sql, parameters)
+        if any(step[1] in _ON_VIRTUAL_TABLES for step in program):
+            # At its first use on a connection a virtual table prepares SQL of its own, which the witness heard of too.
+            witness, program = self._explain(connection, sql, parameters)
+        refusal = witness.second_thoughts(sql, program)
+        if refusal:
+            raise _refused(refusal)
+        return Statement(
+            returns_rows=any(step[1] == "ResultRow" for step in program),
+            changes_schema=witness.changes_schema,
+            operation=witness.operation(),
+        )
+
+    def _explain(
+        self, connection: sqlite3.Connection, sql: str, parameters: Sequence[object] | Mapping[str, object]
+    ) -> tuple[_Witness, list[tuple[Any, ...]]]:
         witness = _Witness()
-        connection.set_authorizer(witness)
         try:
+            # EXPLAIN goes by the schema as this connection read it last; a statement that runs sees whether it changed.
+            connection.execute("SELECT 1 FROM sqlite_schema LIMIT 0")
+            connection.set_authorizer(witness)
             cursor = connection.execute(f"EXPLAIN {sql}", parameters)
             program = cursor.fetchall()
         except FOREIGN as error:
@@ -144,14 +164,7 @@ class SqlGuard:
             connection.set_authorizer(None)
         if cursor.description[1][0] != "opcode":  # the text goes on behind EXPLAIN with QUERY PLAN
             raise UsageError('SQLite refused the statement: near "QUERY": syntax error.', hint=_NO_HARM)
-        refusal = witness.second_thoughts(sql, program)
-        if refusal:
-            raise _refused(refusal)
-        return Statement(
-            returns_rows=any(step[1] == "ResultRow" for step in program),
-            changes_schema=witness.changes_schema,
-            operation=witness.operation(),
-        )
+        return witness, program
 
 
 class _Witness:
@@ -167,7 +180,9 @@ class _Witness:
         self, action: int, first: str | None, second: str | None, database: str | None, via: str | None
     ) -> int:
         self.actions.add(action)
-        if action in _ENDS_ATOMICITY:
+        if action == sqlite3.SQLITE_PRAGMA and second is None and first in _ASKED_BY_MODULES:
+            pass  # second_thoughts will know whether it was the statement itself
+        elif action in _ENDS_ATOMICITY:
             self.refusal = _ENDS_ATOMICITY[action]
         elif action in _CREATES and database == "temp":
             self.refusal = _TEMPORARY
@@ -191,6 +206,8 @@ class _Witness:
 
     def second_thoughts(self, sql: str, program: list[tuple[Any, ...]]) -> str | None:
         """Return why the statement is refused although nothing that the authorizer was told of speaks against it."""
+        if sqlite3.SQLITE_PRAGMA in self.actions:
+            return _ENDS_ATOMICITY[sqlite3.SQLITE_PRAGMA]
         if any(step[1] == "Vacuum" for step in program):
             return "VACUUM rewrites the whole file; it cannot be part of a unit."
         # The new name of a table never reaches the authorizer; in the program it is an operand.

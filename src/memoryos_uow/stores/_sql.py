@@ -49,7 +49,7 @@ class SqlStatements:
         value: object,
         limits: Limits,
     ) -> tuple[Any, Content | None]:
-        """Refuse: statements come through `encode_statement`."""
+        """Refuse: statements are not records; they come through ``uow.sql``."""
         raise UsageError("Plain SQL is written with uow.sql().", hint="Nothing was written.")
 
     def overlay(self, write: Write) -> Any:

@@ -17,7 +17,7 @@ from memoryos_uow.abc import Home, OutsideStore, Publisher, Redo, UnitFacts, Wri
 from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.ledger import Ledger
 from memoryos_uow.stores import DocumentStore
-from memoryos_uow.testing._obligations import APPLY, OF_METHOD, BrokenError, demand
+from memoryos_uow.testing._obligations import APPLY, CLOSE, OF_METHOD, BrokenError, demand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,9 +46,9 @@ class Subject:
     make: Callable[[], Store]
     values: Sequence[Any]
     refused: Sequence[Any] = ()
-    as_read: Callable[[str, Any], Any] = field(default=lambda _key, value: value)
-    """What `read` returns for a key and a value that was written."""
-    stored: Callable[[Path, str, str], bytes] | None = None
+    as_read: Callable[[str, str, Any], Any] = field(default=lambda _space, _key, value: value)
+    """What `read` returns for a space, a key and a value that was written."""
+    stored: Callable[[Path, str, str], bytes | None] | None = None
     """The exact bytes that the store keeps, by the ledger's directory, space and key, as a stranger finds them."""
 
 
@@ -91,9 +91,15 @@ class Bench:
     def __enter__(self) -> Bench:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.store.close()
-        self.engine.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            with duty(CLOSE, "close"):
+                self.store.close()
+        except BrokenError:
+            if kind is None:  # else there is something more interesting to report
+                raise
+        finally:
+            self.engine.close()
 
     @property
     def home(self) -> Home:
@@ -212,9 +218,18 @@ class Bench:
         keys = self.keys(space)
         demand(obligation, sorted(keys) == sorted(wanted), f"{when}, the keys are {keys}, not {sorted(wanted)}")
         for key, value in wanted.items():
-            expected = self.subject.as_read(key, value)
+            expected = self.subject.as_read(space, key, value)
             found = self.read(key, space=space)
             demand(obligation, found == expected, f"{when}, {key!r} is not the value that was decided")
+
+    def keeps(self, obligation: int, key: str, write: Write | None, when: str) -> None:
+        """Demand that a stranger, too, finds the content of `write` under `key`; nothing, if that is None."""
+        if self.subject.stored is None:
+            return
+        kept = self.subject.stored(self.directory, SPACE, key)
+        found = hashlib.sha256(kept).hexdigest() if kept is not None else None
+        wanted = write.content.sha256 if write is not None and write.content else None
+        demand(obligation, found == wanted, f"{when}, a stranger does not find what was decided under {key!r}")
 
     def tree(self) -> dict[str, str]:
         """Return every file below the directory but the ledger's, with a digest; of databases only that they exist."""

@@ -46,8 +46,9 @@ def check_store(
     *,
     values: Sequence[Any],
     refused: Sequence[Any] = (),
-    as_read: Callable[[str, Any], Any] | None = None,
-    stored: Callable[[Path, str, str], bytes] | None = None,
+    as_read: Callable[[str, str, Any], Any] | None = None,
+    stored: Callable[[Path, str, str], bytes | None] | None = None,
+    first_only: bool = False,
 ) -> StoreReport:
     """Try everything on a store that its contract (`memoryos_uow.abc`) promises, killing processes on the way.
 
@@ -59,10 +60,11 @@ def check_store(
         factory: returns a new instance each time, of one name. Relative paths should start at the ledger's directory.
         values: at least three different values that the store takes; large and small ones where that matters to it.
         refused: values that it cannot take.
-        as_read: what `read` returns for a key and a value written; default: the value itself.
+        as_read: what `read` returns for a space, a key and a value written; default: the value itself.
         stored: returns the exact bytes that the store keeps, by the ledger's directory, space and key, found in another
-            way than through the store. With it, lengths and checksums are compared with the truth; without, this is
-            done for values that are bytes.
+            way than through the store; None if there is nothing. With it, lengths and checksums are compared with the
+            truth, and so is what was published; without, lengths and checksums of values that are bytes.
+        first_only: stop at the first obligation that does not hold.
 
     Raises:
         StoreCheckError: an obligation does not hold; the message names each by its number in `memoryos_uow.abc`.
@@ -79,8 +81,8 @@ def check_store(
             directory = Path(home).resolve() / check.__name__
             directory.mkdir()
             _run(check, subject, directory, report)
-            if any(fault.obligation == CAPABILITY for fault in report.faults):
-                break  # nothing else makes sense
+            if report.faults and (first_only or report.faults[0].obligation == CAPABILITY):
+                break  # without its methods nothing else makes sense
     if report.faults:
         raise StoreCheckError(report)
     return report

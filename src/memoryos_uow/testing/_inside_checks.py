@@ -137,17 +137,13 @@ def measuring(subject: Subject, directory: Path) -> None:
             demand(ENCODE, is_digest, "the checksum is no SHA-256 in hex")
             other = seen.setdefault(write.content.sha256, value)
             demand(ENCODE, other == value, "two different values have one checksum")
-            kept = _kept(subject, directory, key, value)
-            if kept is not None:
+            if subject.stored is not None or isinstance(value, (bytes, bytearray)):
+                kept = subject.stored(directory, SPACE, key) if subject.stored is not None else bytes(value)
+                if kept is None:
+                    raise BrokenError(APPLY, "a stranger finds nothing of what was written")
                 demand(ENCODE, write.content.bytes_written == len(kept), "bytes_written is not the length of what is kept")
                 right = write.content.sha256 == hashlib.sha256(kept).hexdigest()
                 demand(ENCODE, right, "the checksum is not that of the bytes that are kept")
-
-
-def _kept(subject: Subject, directory: Path, key: str, value: Any) -> bytes | None:
-    if subject.stored is not None:
-        return subject.stored(directory, SPACE, key)
-    return bytes(value) if isinstance(value, (bytes, bytearray)) else None
 
 
 def applying(subject: Subject, directory: Path) -> None:

@@ -89,7 +89,7 @@ class World:
 
     def _agreed(self, ledger: Ledger, obligation: int, when: str) -> str:
         state = str(ledger[BESIDE].get("state", space_id=SPACE)["is"])
-        wanted = {key: self.subject.as_read(key, value) for key, value in self.states[state].items()}
+        wanted = {key: self.subject.as_read(SPACE, key, value) for key, value in self.states[state].items()}
         found = {key: ledger[self.name].get(key, space_id=SPACE) for key in ledger[self.name].keys(space_id=SPACE)}
         demand(obligation, found == wanted, f"{when}: the unit is half there: documents say {state!r}, the store does not")
         return state
@@ -259,9 +259,9 @@ def savepoints(subject: Subject, directory: Path) -> None:
                     if flush:
                         uow.sql("SELECT 1")
                     demand(APPLY, store.get("k1") is None, "a unit does not see its own delete")
-                    demand(APPLY, store.get("k3") == subject.as_read("k3", a), "a unit does not see its own write")
+                    demand(APPLY, store.get("k3") == subject.as_read(SPACE, "k3", a), "a unit does not see its own write")
                     raise _BackError
-                demand(APPLY, store.get("k1") == subject.as_read("k1", b), "going back to a savepoint undid too much")
+                demand(APPLY, store.get("k1") == subject.as_read(SPACE, "k1", b), "going back to a savepoint undid too much")
                 demand(APPLY, store.get("k3") is None, "going back to a savepoint undid too little")
                 store.create("k3", c)
                 store.delete("k2")
