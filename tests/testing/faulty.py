@@ -126,20 +126,19 @@ class DoesNotSync(Blobs):
     """5: acknowledges files that a power cut would take."""
 
     def prepare(self, unit: UnitFacts, writes: Sequence[Write]) -> None:
-        for token, content in zip(self.plan(unit, writes), self._large(writes).values(), strict=True):
-            path = self._root / token
+        for path in self.paths(self.plan(unit, writes)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            path.write_bytes(self._large(writes)[path.name])
 
 
 class SyncsNoDirectory(Blobs):
     """5: acknowledges files whose names a power cut would take."""
 
     def prepare(self, unit: UnitFacts, writes: Sequence[Write]) -> None:
-        for path, content in zip(self.paths(self.plan(unit, writes)), self._large(writes).values(), strict=True):
+        for path in self.paths(self.plan(unit, writes)):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
-                file.write(content)
+                file.write(self._large(writes)[path.name])
                 file.flush()
                 os.fsync(file.fileno())
 
@@ -171,7 +170,10 @@ class ShowsTooEarly(Files):
         for write in writes:
             path = self._root / unit.space_id.replace(":", "%3A") / str(write.key)
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(write.payload.content)
+            path.write_bytes(write.payload.content if write.payload else b"")
+
+    def _refuse_in_the_way(self, tx: Transaction, space_id: str, key: str) -> None:
+        """It would find what was shown too early."""
 
 
 class CannotUndo(Documents):
@@ -271,8 +273,11 @@ class ForeseesWrongly(Documents):
     """10: the overlay is the value itself, not a fresh copy."""
 
     def overlay(self, write: Write) -> Any:
-        value = super().overlay(write)
-        return self.__dict__.setdefault("_shown", {}).setdefault(id(write), value)
+        before, value = self.__dict__.get("_shown", (None, None))
+        if before is not write:
+            value = super().overlay(write)
+            self.__dict__["_shown"] = write, value
+        return value
 
 
 class ClosesOnce(Documents):

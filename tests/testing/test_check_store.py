@@ -77,7 +77,7 @@ def test_a_store_of_somebody_else_passes() -> None:
         refused=[1, None, b"bytes"],
         stored=lambda directory, space, key: newest(directory / "feed.jsonl", space, key),
     )
-    assert report.kills > 20
+    assert report.kills >= 20
 
 
 @pytest.mark.parametrize(("kind", "obligation"), FAULTY.items(), ids=lambda one: getattr(one, "__name__", str(one)))

@@ -30,7 +30,7 @@ def whole(world, acknowledged):
 
 
 def test_saving(crash_explorer):
-    crash_explorer(save, whole, limit=2)
+    crash_explorer(save, whole)
 """
 
 
@@ -61,11 +61,9 @@ def test_broken_promise_fails_the_test_and_says_where(tmp_path: Path) -> None:
 
 def test_all_points_and_a_report_on_demand(tmp_path: Path) -> None:
     """--explore-all does away with the test's limit; --explore-report writes a table."""
-    program = PROGRAM.replace(
-        '(world / "saved").write_text("all of it")',
-        '(world / "new").write_text("all of it")\n    (world / "new").rename(world / "saved")',
-    )
-    make(tmp_path, program)
+    in_place = '(world / "saved").write_text("all of it")'
+    by_rename = '(world / "new").write_text("all of it")\n    (world / "new").rename(world / "saved")'
+    make(tmp_path, PROGRAM.replace(in_place, by_rename).replace("whole)", "whole, limit=2)"))
     assert "1 passed" in run_pytest(tmp_path, "--explore-report=short.md")
     said = run_pytest(tmp_path, "--explore-all", "--explore-report=all.md")
     assert "1 passed" in said
@@ -77,14 +75,14 @@ def test_all_points_and_a_report_on_demand(tmp_path: Path) -> None:
 
 def test_what_cannot_be_explored_is_skipped_with_its_reason(tmp_path: Path) -> None:
     """A test of kinds that need strace is skipped where strace is not to be used."""
-    make(tmp_path, PROGRAM.replace("limit=2", 'kinds=["EIO"], method="fault points"'))
+    make(tmp_path, PROGRAM.replace("whole)", 'whole, kinds=["EIO"], method="fault points")'))
     said = run_pytest(tmp_path)
     assert "1 skipped" in said
     assert "EIO: needs strace" in said
 
 
 def test_plugin_loads_nothing_of_the_library(tmp_path: Path) -> None:
-    """pytest loads plugins in every run: this one imports the library only when the fixture is asked for."""
+    """Plugins are loaded in every run: this one imports the library only when the fixture is asked for."""
     make(tmp_path, "import sys\n\n\ndef test_imports():\n    assert 'memoryos_uow' not in sys.modules\n")
     assert "1 passed" in run_pytest(tmp_path)
 

@@ -64,6 +64,15 @@ class Unit:
 
 
 @contextmanager
+def blame(obligation: int, when: str) -> Iterator[None]:
+    """Blame an obligation that the block finds broken on another one: on what brought it about."""
+    try:
+        yield
+    except BrokenError as broken:
+        raise BrokenError(obligation, f"{when}: {broken}") from broken
+
+
+@contextmanager
 def duty(obligation: int, doing: str) -> Iterator[None]:
     """Blame whatever the block raises on `obligation`."""
     try:
@@ -215,12 +224,13 @@ class Bench:
 
     def holds(self, obligation: int, wanted: dict[str, Any], when: str, *, space: str = SPACE) -> None:
         """Demand that a space holds exactly the records `wanted`, each with the value that was written."""
-        keys = self.keys(space)
+        with blame(obligation, when):
+            keys = self.keys(space)
+            values = {key: self.read(key, space=space) for key in wanted}
         demand(obligation, sorted(keys) == sorted(wanted), f"{when}, the keys are {keys}, not {sorted(wanted)}")
         for key, value in wanted.items():
             expected = self.subject.as_read(space, key, value)
-            found = self.read(key, space=space)
-            demand(obligation, found == expected, f"{when}, {key!r} is not the value that was decided")
+            demand(obligation, values[key] == expected, f"{when}, {key!r} is not the value that was decided")
 
     def keeps(self, obligation: int, key: str, write: Write | None, when: str) -> None:
         """Demand that a stranger, too, finds the content of `write` under `key`; nothing, if that is None."""

@@ -10,7 +10,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow.abc import OutsideStore, Publisher
-from memoryos_uow.testing._bench import DATABASE, OTHER_SPACE, SPACE, Bench, duty
+from memoryos_uow.testing._bench import DATABASE, OTHER_SPACE, SPACE, Bench, blame, duty
 from memoryos_uow.testing._fault_points import fault_points
 from memoryos_uow.testing._forks import fork, kill_own_process
 from memoryos_uow.testing._obligations import ABANDON, PLAN, PREPARE, PUBLISH, READ, SWEEP, BrokenError, demand
@@ -72,11 +72,12 @@ def _by_a_dead_process(subject: Subject, directory: Path) -> None:
     demand(PREPARE, not said, said)
     with Bench(subject, directory).ready() as bench:
         assert isinstance(bench.store, OutsideStore)  # noqa: S101 - looked at before
-        unit[0].tokens = bench.store.plan(unit[0].facts, unit[0].writes)
-        bench.decide(unit[0])
-        bench.publish(unit[0])
-        bench.forget(unit[0])
-        demand(PREPARE, bench.read("left") is not None, "what a process prepared died with it")
+        with blame(PREPARE, "what a process prepared before it was killed is to be decided"):
+            unit[0].tokens = bench.store.plan(unit[0].facts, unit[0].writes)
+            bench.decide(unit[0])
+            bench.publish(unit[0])
+            bench.forget(unit[0])
+            demand(PREPARE, bench.read("left") is not None, "it is not there")
 
 
 def publishing(subject: Subject, directory: Path) -> None:
