@@ -103,6 +103,9 @@ def test_a_fork_beside_a_thread_that_makes_an_id_does_not_block_the_child() -> N
     with new_unit_id._lock:  # as that other thread holds it
         child_id = processes.forked(new_unit_id)
     assert uuid.UUID(child_id).version == 7
+    held = new_unit_id._lock
+    new_unit_id._renew_lock()
+    assert new_unit_id._lock is not held
 
 
 class StillClock(datetime):

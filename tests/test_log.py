@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -103,3 +104,11 @@ def test_a_broken_structlog_processor_does_not_raise() -> None:
         _log.warn("uow.record_lost")
     finally:
         structlog.reset_defaults()
+
+
+def test_an_application_without_logging_loses_nothing_but_the_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where neither logging nor structlog was imported, nobody asked, and nothing is imported for it."""
+    monkeypatch.delitem(sys.modules, "structlog")
+    monkeypatch.delitem(sys.modules, "logging")
+    _log.warn("uow.record_lost")
+    assert not {"structlog", "logging"} & set(sys.modules)

@@ -28,8 +28,8 @@ _BASIC_WRITE_COLUMNS: Final = WRITE_COLUMNS[:5]
 
 _RECORD_TABLES: Final = ("uow_documents", "uow_vectors", "uow_blobs", "uow_heads")
 # A ledger that was taken down to 1.0.0 and up again begins a new history; its records keep the versions of the former
-# one, so the first number is beyond them all. Only then are they looked through. A store outside also keeps the versions
-# of deleted records, which no table of ours has any more: every version was a unit, and every unit left a row.
+# one, so the first number is beyond them all. Only then are they looked through. A store outside also keeps versions of
+# deleted records, which no table of ours has any more: every version was a unit, and every unit left a row.
 _OLD_VERSIONS: Final = " UNION ALL ".join(
     (
         *(f"SELECT max(version) AS version FROM {table}" for table in _RECORD_TABLES),  # noqa: S608 - names from above

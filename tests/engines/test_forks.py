@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from memoryos_uow import Durability
+from memoryos_uow import Durability, _ambient
+from memoryos_uow.engines import sqlite
 from memoryos_uow.engines._wal_keeper import COMMITS_PER_CHECKPOINT
 from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.errors import UsageError
@@ -39,6 +41,32 @@ def test_every_call_of_a_child_is_refused(engine: SQLiteEngine) -> None:
     assert len(said) == 4
     assert all(FORKED in each and "Open the ledger again in the child process." in each for each in said)
     assert is_free(engine)
+
+
+def test_another_process_id_is_another_process(engine: SQLiteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What counts is the process id: with another one, every call is refused and close does nothing."""
+    monkeypatch.setattr(_ambient, "process_id", lambda: 0)
+    assert all(FORKED in each for each in refusals(engine))
+    monkeypatch.undo()
+    assert is_free(engine)
+
+
+def test_what_was_open_at_the_fork_is_kept_and_its_file_refused(
+    engine: SQLiteEngine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a child open connections are never freed, closed ones are forgotten, and the file is refused."""
+    lost = engine.connect()
+    closed = engine.connect()
+    closed.close()
+    assert closed not in sqlite._connections
+    monkeypatch.setattr(sqlite, "_connections", {lost})
+    monkeypatch.setattr(sqlite, "_files_of_parent", set())
+    references = sys.getrefcount(lost)
+    sqlite._after_fork_in_child()
+    assert sys.getrefcount(lost) == references + 1
+    with pytest.raises(UsageError, match="was being used when this process was forked"):
+        SQLiteEngine.open(path, durability=Durability.NORMAL, busy_timeout_s=0)
+    lost.close()
 
 
 def test_parent_goes_on_in_the_middle_of_a_transaction(engine: SQLiteEngine, path: Path) -> None:

@@ -70,6 +70,14 @@ def test_missing_rights_are_named(open_directory: Path) -> None:
     ]
 
 
+def test_what_the_system_says_of_rights_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a file can be made or read is what the operating system answers, for whoever asks."""
+    (tmp_path / "there.db").write_bytes(b"")
+    monkeypatch.setattr("os.access", lambda _path, _mode: False)
+    assert refusal(tmp_path / "new.db") == f"No file can be created in {tmp_path}."
+    assert refusal(tmp_path / "there.db") == f"{tmp_path}/there.db may not be read."
+
+
 @pytest.mark.parametrize(
     ("file", "directory", "writable"), [(0o666, 0o777, True), (0o444, 0o777, False), (0o666, 0o555, False)]
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memoryos_uow import Durability
+from memoryos_uow import Durability, _ambient
 from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.errors import LedgerBusy, LedgerCorrupt, LedgerError, UsageError
 from tests import processes
@@ -177,6 +177,19 @@ def test_a_reader_in_the_old_mode_is_waited_for_or_named(path: Path, open_engine
         assert ask(open_engine(path, busy_timeout_s=0), "PRAGMA journal_mode") == ["wal"]
 
 
+def test_a_file_that_is_locked_while_it_is_opened_is_waited_for(
+    path: Path, open_engine: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another process holds the whole file, as at its last close, a new connection waits, or is busy at once."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE t (x)")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(LedgerBusy):
+            open_engine(path, busy_timeout_s=0)
+        monkeypatch.setattr(_ambient, "sleep", lambda _seconds: other.execute("COMMIT"))
+        assert ask(open_engine(path)) == []
+
+
 # For reading only
 
 
@@ -196,6 +209,22 @@ def shared(open_directory: Path, open_engine: Opener) -> SQLiteEngine:
     tx.execute("INSERT INTO t VALUES (1)")
     tx.commit()
     return engine
+
+
+@pytest.mark.parametrize("log", [False, True], ids=["at rest", "with its log"])
+def test_what_may_not_be_written_is_opened_for_reading(
+    log: bool, engine: SQLiteEngine, path: Path, open_engine: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that finds no right to write reads everything, in the file and in its log, and writes nothing."""
+    insert(engine, 1)
+    if not log:
+        engine.rest()
+    monkeypatch.setattr("memoryos_uow.engines.sqlite.is_writable", lambda _path: False)
+    other = open_engine(path)
+    assert (other.read_only, ask(other), ask(other)) == (True, [1], [1])
+    assert other._idle_readers == []
+    with pytest.raises(LedgerError, match="open for reading only"):
+        other.begin()
 
 
 def opened_by_others(path: Path, durability: Durability = Durability.FULL) -> SQLiteEngine:

@@ -96,6 +96,17 @@ def test_returning_to_a_savepoint_that_is_gone_ends_the_transaction(engine: SQLi
     assert is_free(engine)
 
 
+def test_a_transaction_ended_behind_its_back_is_rolled_back(engine: SQLiteEngine, path: Path) -> None:
+    """Rolling back what is no longer open in SQLite is no error, and ending twice gives the turn back once."""
+    tx = engine.begin()
+    tx.execute("INSERT INTO t VALUES (1)")
+    tx.connection.execute("ROLLBACK")
+    tx.rollback()
+    tx._end(sound=True)
+    assert rows(path) == []
+    assert is_free(engine)
+
+
 def test_a_step_is_all_or_nothing(engine: SQLiteEngine, path: Path) -> None:
     """An exception that leaves a step undoes what the step did, and only that."""
     tx = engine.begin()
@@ -254,7 +265,7 @@ class FailingConnection:
         self.in_transaction = still_open
 
     def execute(self, sql: str, _parameters: object = ()) -> None:
-        assert sql in ("COMMIT", "ROLLBACK")
+        assert sql in ("COMMIT", "ROLLBACK", "ROLLBACK TO uow_0")
         raise self._error
 
 
@@ -291,6 +302,16 @@ def test_a_failed_commit_never_counts_as_decided(error: BaseException, lost: boo
         tx.commit()
     assert failed.value.__cause__ is error
     assert (tx.decided, tx.answer_lost) == (False, lost)
+    assert ends == [{"sound": False, "decided": False}]
+
+
+@pytest.mark.parametrize("still_open", [False, True])
+def test_returning_to_a_savepoint_never_fails(still_open: bool) -> None:
+    """A savepoint that cannot be returned to ends everything quietly, rolled back by SQLite itself or not."""
+    ends: list[dict[str, bool]] = []
+    connection: Any = FailingConnection(with_code(IOERR), still_open=still_open)
+    tx = SQLiteTransaction(connection, "memory.db", on_end=lambda **how: ends.append(how))
+    tx.rollback_to("uow_0")
     assert ends == [{"sound": False, "decided": False}]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memoryos_uow._canonical import sha256_hex
@@ -18,6 +17,7 @@ from memoryos_uow.stores._strict_json import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from memoryos_uow._limits import Limits
     from memoryos_uow.abc import Home, Reader, Redo, Store, Transaction, UnitFacts, Write
@@ -147,7 +147,7 @@ class PreparesInMemory(Files):
     """5: keeps in memory what should be on the disk."""
 
     def prepare(self, unit: UnitFacts, writes: Sequence[Write]) -> None:
-        self._kept = getattr(self, "_kept", []) + [(unit, writes)]
+        self._kept = [*getattr(self, "_kept", []), (unit, writes)]
 
     def publish(self, reader: Reader, entries: Sequence[Redo]) -> None:
         for unit, writes in getattr(self, "_kept", []):
@@ -170,7 +170,8 @@ class ShowsTooEarly(Files):
         for write in writes:
             path = self._root / unit.space_id.replace(":", "%3A") / str(write.key)
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(write.payload.content if write.payload else b"")
+            if write.payload and not path.exists():
+                path.write_bytes(write.payload.content)
 
     def _refuse_in_the_way(self, tx: Transaction, space_id: str, key: str) -> None:
         """It would find what was shown too early."""

@@ -40,7 +40,9 @@ class JsonLines:
         return recorded is None
 
     def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        tx.execute("CREATE TABLE IF NOT EXISTS json_lines (store, space, key, version, value, UNIQUE (store, space, key))")
+        tx.execute(
+            "CREATE TABLE IF NOT EXISTS json_lines (store, space, key, version, value, UNIQUE (store, space, key))"
+        )
         return {"path": self._given}
 
     def encode(self, operation: Operation, key: str, value: object, limits: Limits) -> tuple[Any, Content | None]:
@@ -80,7 +82,11 @@ class JsonLines:
                 file.truncate(whole.rfind(b"\n") + 1)  # a line of which a crash left a part is written again
                 there = {line["id"] for line in map(json.loads, whole.splitlines(keepends=True)[: whole.count(b"\n")])}
                 for entry in entries:
-                    line = {"id": f"{entry.commit_seq}.{entry.seq}", "version": entry.commit_seq, "space": entry.space_id}
+                    line = {
+                        "id": f"{entry.commit_seq}.{entry.seq}",
+                        "version": entry.commit_seq,
+                        "space": entry.space_id,
+                    }
                     line |= {"key": entry.key, "value": json.loads(entry.payload)}
                     if line["id"] not in there:
                         file.write(json.dumps(line).encode() + b"\n")

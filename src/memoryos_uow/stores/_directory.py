@@ -99,11 +99,15 @@ class Directory:
         with suppress(OSError):
             os.unlink(self._at(name), dir_fd=self._fd)
 
+    def names(self) -> list[str]:
+        """Return the names of everything in here."""
+        return os.listdir(self._path if self._fd is None else self._fd)  # noqa: PTH208 - of the directory held open
+
     def remove_empty(self, name: str) -> None:
         """Remove the directory `name` if it is one and empty, or holds nothing but such directories."""
         with suppress(OSError):
             with self.child(name) as below:
-                for entry in os.listdir(below._path if below._fd is None else below._fd):
+                for entry in below.names():
                     below.remove_empty(entry)
             os.rmdir(self._at(name), dir_fd=self._fd)
 

@@ -125,4 +125,3 @@ class SQLiteFileStore(HeadStore):
     def _published(self, space_id: str, key: str, head: Head) -> bytes | None:
         found = self._file.row(space_id, key)
         return found[1].encode() if found and found[1] is not None else None
-

@@ -7,7 +7,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from memoryos_uow import _ambient, _coordination
 from memoryos_uow._limits import Limits
@@ -97,7 +97,7 @@ class Bench:
         self.engine = SQLiteEngine.open(directory / LEDGER, durability=Durability.NORMAL, busy_timeout_s=30.0)
         self.registry = StoreRegistry(make_unknown=None)
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -115,7 +115,7 @@ class Bench:
         """Where the ledger lives."""
         return Home(self.directory, read_only=False)
 
-    def ready(self) -> Bench:
+    def ready(self) -> Self:
         """Register the store as opening a ledger does."""
         self.registry.add([self.store])
         with duty(OF_METHOD["attach"], "attach"), self.engine.reader() as reader:

@@ -1,6 +1,6 @@
 """What every store owes: registration, encoding, applying and undoing, reading, closing.
 
-Each check gets the subject and an empty directory, and raises `BrokenError` for the first obligation that does not hold.
+Each check gets the subject and an empty directory, and raises `BrokenError` for the first obligation that is broken.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import Operation, check_store_name
 from memoryos_uow.abc import ASK_THE_STORE, MISSING, NEEDED, Home, Store
-from memoryos_uow.errors import RecordExists, RecordMissing, UnitOfWorkError, UsageError
+from memoryos_uow.errors import RecordExists, RecordMissing, UsageError
 from memoryos_uow.testing._bench import OTHER_SPACE, SPACE, Bench, duty
 from memoryos_uow.testing._obligations import (
     APPLY,
@@ -30,10 +30,11 @@ from memoryos_uow.testing._obligations import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from memoryos_uow.errors import UnitOfWorkError
     from memoryos_uow.testing._bench import Change, Subject, Unit
 
 
-def claims(subject: Subject, directory: Path) -> None:
+def claims(subject: Subject, _directory: Path) -> None:
     """The store has the methods of its capability, and a name and a kind that do not change."""
     first, second = subject.make(), subject.make()
     demand(CAPABILITY, isinstance(first, Store), "it lacks a method of Store")
@@ -141,7 +142,9 @@ def measuring(subject: Subject, directory: Path) -> None:
                 kept = subject.stored(directory, SPACE, key) if subject.stored is not None else bytes(value)
                 if kept is None:
                     raise BrokenError(APPLY, "a stranger finds nothing of what was written")
-                demand(ENCODE, write.content.bytes_written == len(kept), "bytes_written is not the length of what is kept")
+                demand(
+                    ENCODE, write.content.bytes_written == len(kept), "bytes_written is not the length of what is kept"
+                )
                 right = write.content.sha256 == hashlib.sha256(kept).hexdigest()
                 demand(ENCODE, right, "the checksum is not that of the bytes that are kept")
 
@@ -172,7 +175,9 @@ def _refuses(bench: Bench, change: Change, wanted: type[UnitOfWorkError]) -> Non
     except wanted:
         return
     except Exception as error:
-        raise BrokenError(APPLY, f"it refused a {change[0]} with {type(error).__name__}, not {wanted.__name__}") from error
+        raise BrokenError(
+            APPLY, f"it refused a {change[0]} with {type(error).__name__}, not {wanted.__name__}"
+        ) from error
     raise BrokenError(APPLY, f"it did not refuse a {change[0]} with {wanted.__name__}")
 
 
@@ -228,7 +233,8 @@ def _version(bench: Bench, key: str) -> object:
 def _foretells(bench: Bench, unit: Unit) -> None:
     (write,) = unit.writes
     with duty(READ, "overlay"):
-        foretold, again = bench.store.overlay(write), bench.store.overlay(write)
+        foretold = bench.store.overlay(write)
+        kept = copy.deepcopy(foretold) if foretold is not ASK_THE_STORE and foretold is not MISSING else foretold
     bench.decide(bench.prepare(unit))
     bench.publish(unit)
     bench.forget(unit)
@@ -240,7 +246,7 @@ def _foretells(bench: Bench, unit: Unit) -> None:
         return
     demand(READ, foretold == found, "overlay foretold another value than read finds afterwards")
     if _spoil(foretold):
-        demand(READ, bench.store.overlay(write) == again, "overlay returned no fresh copy")
+        demand(READ, bench.store.overlay(write) == kept, "overlay returned no fresh copy")
 
 
 def closing(subject: Subject, directory: Path) -> None:

@@ -1,6 +1,6 @@
 """A store in real units on a real ledger: killed, refused, stopped and taken over at each of its calls.
 
-Each check gets the subject and an empty directory, and raises `BrokenError` for the first obligation that does not hold.
+Each check gets the subject and an empty directory, and raises `BrokenError` for the first obligation that is broken.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class World:
         state = str(ledger[BESIDE].get("state", space_id=SPACE)["is"])
         wanted = {key: self.subject.as_read(SPACE, key, value) for key, value in self.states[state].items()}
         found = {key: ledger[self.name].get(key, space_id=SPACE) for key in ledger[self.name].keys(space_id=SPACE)}
-        demand(obligation, found == wanted, f"{when}: the unit is half there: documents say {state!r}, the store does not")
+        demand(
+            obligation, found == wanted, f"{when}: the unit is half there: documents say {state!r}, the store does not"
+        )
         return state
 
     before: dict[str, str]
@@ -250,7 +252,8 @@ def savepoints(subject: Subject, directory: Path) -> None:
     for flush in (False, True):
         inside = world.copy(directory / "run")
         with duty(APPLY, "a unit with savepoints"), inside.open() as ledger:
-            with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+            uow = ledger.unit(space_id=SPACE, band="GREEN")
+            with uow:
                 store = uow[world.name]
                 store.update("k1", b)
                 with suppress(_BackError), uow.savepoint():
@@ -259,9 +262,15 @@ def savepoints(subject: Subject, directory: Path) -> None:
                     if flush:
                         uow.sql("SELECT 1")
                     demand(APPLY, store.get("k1") is None, "a unit does not see its own delete")
-                    demand(APPLY, store.get("k3") == subject.as_read(SPACE, "k3", a), "a unit does not see its own write")
+                    demand(
+                        APPLY, store.get("k3") == subject.as_read(SPACE, "k3", a), "a unit does not see its own write"
+                    )
                     raise _BackError
-                demand(APPLY, store.get("k1") == subject.as_read(SPACE, "k1", b), "going back to a savepoint undid too much")
+                demand(
+                    APPLY,
+                    store.get("k1") == subject.as_read(SPACE, "k1", b),
+                    "going back to a savepoint undid too much",
+                )
                 demand(APPLY, store.get("k3") is None, "going back to a savepoint undid too little")
                 store.create("k3", c)
                 store.delete("k2")
@@ -271,5 +280,3 @@ def savepoints(subject: Subject, directory: Path) -> None:
 
 class _BackError(Exception):
     """Leaves a savepoint."""
-
-

@@ -1,4 +1,4 @@
-"""A store with somebody watching: before and after each call of a method a hook is told, and may kill, stop or raise."""
+"""A store that is watched: before and after each call of a method a hook is told, and may kill, stop or raise."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def watched(store: Store, hook: Hook) -> Store:
     """
     members: dict[str, Any] = {name: _method(store, name, hook) for name in METHODS if hasattr(store, name)}
     for name in ("name", "kind", "capability"):
-        members[name] = property(lambda _, name=name: getattr(store, name))
+        members[name] = getattr(store, name)
     made: Store = type(f"Watched{type(store).__name__}", (), members)()
     return made
 
