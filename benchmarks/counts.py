@@ -254,8 +254,9 @@ def _file_bytes(connection: sqlite3.Connection) -> int:
 
 
 def count_modules() -> dict[str, float]:
-    """Count what ``import memoryos_uow`` loads beside itself: modules of others, and dear ones of Python's."""
-    script = "import sys; before = set(sys.modules); import memoryos_uow; print(*(sys.modules.keys() - before))"
+    """Count what the import of `Ledger` loads beside the library: modules of others, and dear ones of Python's."""
+    imports = "from memoryos_uow import Ledger, UnitOfWork"
+    script = f"import sys; before = set(sys.modules); {imports}; print(*(sys.modules.keys() - before))"
     command = [sys.executable, "-S", "-c", script]
     done = subprocess.run(command, **_child_surroundings(), stdout=subprocess.PIPE, check=True, text=True)
     loaded = done.stdout.split()

@@ -8,7 +8,7 @@
 The arguments are those of `memoryos_uow.testing.explore`, without `work_dir`. The test fails if a promise is broken,
 and is skipped if nothing of what it asks for can be explored here.
 
-Options: ``--explore-all`` does away with every `limit`; ``--explore-report FILE`` writes a table of what was explored.
+Options: ``--explore-limit N`` sets every `limit`, 0 does away with them; ``--explore-report FILE`` writes a table.
 
 This file stands beside the package and imports nothing of it before the fixture is asked for: pytest loads plugins in
 every run, also of projects that have the library installed for other reasons, and before coverage begins to measure.
@@ -67,16 +67,18 @@ def crash_explorer(request: pytest.FixtureRequest, tmp_path: Path) -> CrashExplo
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the plugin's options."""
     group = parser.getgroup("memoryos-uow")
-    group.addoption("--explore-all", action="store_true", help="explore every crash point, whatever limit a test sets")
+    group.addoption(
+        "--explore-limit", type=int, metavar="N", help="explore N crash points of each kind, 0: all of them"
+    )
     group.addoption("--explore-report", metavar="FILE", help="write a table of what crash_explorer explored")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """List the explorations, if all points were asked for, and write the report."""
+    """List the explorations, if their limit was asked for, and write the report."""
     found = config.stash.get(_explored, [])
     if not found:
         return
-    if config.getoption("--explore-all"):
+    if config.getoption("--explore-limit") is not None:
         terminalreporter.section("explored")
         for exploration in found:
             terminalreporter.line(exploration.summary())

@@ -218,7 +218,7 @@ class Coordinator:
     def _publish(self, unit: UnitState) -> Event:
         uow_id = unit.facts.uow_id
         try:
-            unit.silent = self.publishing.publish([uow_id]).get(uow_id, {})
+            unit.silent = self.publishing.publish([uow_id], synced=self._engine.syncs_commits).get(uow_id, {})
         except UnitOfWorkError as error:
             # The ledger cannot be read now. The decision stands all the same, so this must not look like a failure.
             owing = (name for name in unit.stores() if isinstance(self._registry[name], Publisher))
@@ -246,6 +246,8 @@ class Coordinator:
 
         try:
             self.transactions.apart(look, wait_s=None, relaxed=False)
+            if found[0]:
+                self._engine.sync_log()  # its own commit could not
         except UnitOfWorkError as error:
             raise InDoubtError(
                 "The disk failed during the commit, and whether the unit is committed cannot be told.",

@@ -1,7 +1,7 @@
 """After the decision: stores outside the ledger show what was decided. The with-block and recovery share this.
 
-Promise: a store that does not answer stops neither the other stores nor the other units; what it owes stays in the
-ledger until it has answered.
+Promise: no store is shown a decision that a power cut could still take back. A store that does not answer stops neither
+the other stores nor the other units; what it owes stays in the ledger until it has answered.
 """
 
 from __future__ import annotations
@@ -32,8 +32,17 @@ class Publishing:
         self._engine = engine
         self._registry = registry
 
-    def publish(self, uow_ids: Sequence[str]) -> dict[str, Silent]:
-        """Publish what these units owe; return, for each unit that owes something still, the silent stores."""
+    def publish(self, uow_ids: Sequence[str], *, synced: bool) -> dict[str, Silent]:
+        """Publish what these units owe; return, for each unit that owes something still, the silent stores.
+
+        `synced` says that the decisions are known to be on the disk. A decision that can merely be read may be one of a
+        process that died before it could sync it, or one that did not wait for the disk.
+
+        Raises:
+            LedgerError: the ledger cannot be read or synced; nothing was published.
+        """
+        if not synced:
+            self._engine.sync_log()
         silent: dict[str, Silent] = {}
         for start in range(0, len(uow_ids), _IDS_PER_QUERY):
             with self._engine.reader() as reader:

@@ -94,7 +94,7 @@ class Recovery:
         """PUBLISH, then FORGET what has been published and RECORD_SILENCE for the rest."""
         if not uow_ids:
             return RecoveryReport()
-        silent = self._coordinator.publishing.publish(uow_ids)
+        silent = self._coordinator.publishing.publish(uow_ids, synced=False)
         done = [uow_id for uow_id in uow_ids if uow_id not in silent]
 
         def write(tx: SQLiteTransaction) -> None:
@@ -110,8 +110,13 @@ class Recovery:
 
     def _back(self, found: list[Unsettled]) -> RecoveryReport:
         """ABANDON, then RECORD the units of which nothing is left."""
-        gone = [one for one in found if self._abandon(one)]
-        stuck = [one.uow_id for one in found if one not in gone]
+        gone: list[Unsettled] = []
+        stuck: list[str] = []
+        for one in found:
+            if self._abandon(one):
+                gone.append(one)
+            else:
+                stuck.append(one.uow_id)
 
         def write(tx: SQLiteTransaction) -> None:
             for one in gone:
@@ -151,6 +156,7 @@ class Recovery:
                     _log.warn("uow.sweep_delayed", stores=[store.name], reason=type(error).__name__)
         return sum(removed)
 
-    @staticmethod
-    def _sweep(store: OutsideStore, removed: list[int], tx: SQLiteTransaction) -> None:
+    def _sweep(self, store: OutsideStore, removed: list[int], tx: SQLiteTransaction) -> None:
+        # Bytes must not be gone while a power cut could still bring back the record that refers to them.
+        self._engine.sync_log()
         removed.append(store.sweep(tx, _coordination.planned(tx, store.name)))

@@ -1,6 +1,6 @@
 """The library, killed, cut off from power and told of errors everywhere: all of each unit is there, or nothing.
 
-Each test takes a few points, evenly spaced; ``make explore`` takes all of them, and docs/reliability.md has the numbers.
+Each test takes a few points, evenly spaced. ``make explore`` takes all of them; docs/reliability.md has the numbers.
 """
 
 from __future__ import annotations

@@ -339,6 +339,18 @@ def test_interrupt_during_commit_tells_the_truth(engine: SQLiteEngine, path: Pat
     assert is_free(engine)
 
 
+@pytest.mark.parametrize("came_too_early", [False, True])
+def test_interrupted_commit_is_decided_when_sqlite_has_committed(came_too_early: bool) -> None:
+    """Of an interrupted COMMIT counts what SQLite has done: it is decided when the transaction is over."""
+    ends: list[dict[str, bool]] = []
+    connection: Any = FailingConnection(KeyboardInterrupt(), still_open=came_too_early)
+    tx = SQLiteTransaction(connection, "memory.db", on_end=lambda **how: ends.append(how))
+    with pytest.raises(KeyboardInterrupt):
+        tx.commit()
+    assert tx.decided is not came_too_early
+    assert ends == [{"sound": tx.decided, "decided": tx.decided}]
+
+
 def test_interrupt_during_rollback_leaves_nothing(engine: SQLiteEngine, path: Path) -> None:
     """A signal handler that raises during ROLLBACK leaves neither the row nor the lock behind."""
     tx = engine.begin()

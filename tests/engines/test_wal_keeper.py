@@ -155,6 +155,15 @@ def test_stopping_ends_the_thread(keeper: WalKeeper, watched: type[Watched]) -> 
     assert len(watched.asked) in (1, 2)
 
 
+def test_after_stopping_it_can_be_needed_again(keeper: WalKeeper, watched: type[Watched]) -> None:
+    """A keeper that was stopped, as a fork does it, checkpoints again when enough commits were counted."""
+    for _ in range(2):
+        note_commits(keeper)
+        watched.closed.acquire()
+        keeper.stop()
+    assert watched.asked == ["PRAGMA wal_checkpoint(PASSIVE)"] * 2
+
+
 def test_a_commit_succeeds_where_no_thread_can_be_had(
     engine: SQLiteEngine, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

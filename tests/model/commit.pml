@@ -1,26 +1,61 @@
 /* The commit protocol of memoryos-uow, for the model checker Spin (https://spinroot.com).
  *
- * Two units write to three stores each:
- *   store 0  STAGED   bytes made durable under the unit's id before the decision, published by rename after it
- *   store 1  REDO     payload in the decision's transaction, applied after it
- *   store 2  REDO     the same, and it may be silent for a while
- * Both units write the same record in every store, so that order matters: no store may go back to the older unit.
- * Up to CRASHES crashes of coordinators and recoverers, anywhere, recovery included. A coordinator that is paused may be
- * taken over and wake up later. The answer to the decision may be lost: the coordinator then asks the ledger.
+ * Two units write the same record in three stores, so that order matters:
  *
- * The ledger's transactions are atomic steps, because SQLite's are; everything between two of them can be interleaved
- * with everything else.
+ *   STAGED             made durable under the unit's id before the decision, published by rename after it
+ *   REDO               payload in the decision's transaction, applied after it
+ *   CONTENT_ADDRESSED  bytes durable under their digest before the decision, which refers to them; both units have the
+ *                      same content, and a sweep removes what nobody refers to
  *
- * Safety (assertions and the monitor at the end)
- *   S1  a unit is published in a store only if it is decided
+ * What may happen, anywhere and in any order:
+ *
+ *   CRASHES   times a coordinator or a recoverer dies, in recovery too (a recoverer is begun anew, a coordinator is not)
+ *   LEASES    times an owner is paused for longer than its lease and taken over; it wakes up later
+ *   SILENCES  times a store outside the ledger cannot be reached
+ *   LOSSES    times the answer to the decision is lost; the commit is there, or is not, or is not until a process that
+ *             opens the ledger after a crash reads it from the log (a "ghost")
+ *   and a store may refuse before the decision. RECOVERERS processes recover at the same time.
+ *
+ * A step is what nobody else can interrupt: one transaction of the ledger, one of the second file, one rename. Between
+ * two steps everything else may happen, and instead of each step its process may die. The units are alike, so the one
+ * that records its intent first is called 0.
+ *
+ * Left out, and where it is looked at: power cuts and what they lose, units that hold the lock while bytes are made, rows
+ * that go along with later transactions, several units of one process (all: the simulation); what happens inside one
+ * store's directory (the crash exploration).
+ *
+ * Safety, by assertions at the steps and by the monitor
+ *   S1  a store shows a unit only if it is decided
  *   S2  a store never goes back from a newer unit's value to an older one's
- *   S3  a caller is told "committed" only if the unit is decided, and "failed" only if it is not and never will be
- *   S4  at rest every store holds the newest decided unit's value, and nothing is staged
- *   S5  bytes of a decided unit are never removed before they are published
- * Liveness (ltl rest)
- *   L1  the system comes to rest: every unit is settled and forgotten, whatever crashed
+ *   S3  a caller is told "committed" only of a decided unit, "failed" only of one that is not decided and never will be
+ *   S4  at rest every store holds the newest decided unit's value, and nothing is left that belongs to no unit
+ *   S5  what a decision refers to is never removed
+ * Liveness
+ *   L1  the system comes to rest, whatever happened: both units are settled and forgotten, and nothing is left over.
+ *       (`ltl rest`, checked without assuming any fairness, which is more. Spin's -f would hide that everybody waits.)
  *
- * -DBUG=n seeds one of the faults listed in test_model.py; each has to be found.
+ * The protocol's table; a test compares these lines with the code. Each marked "+" has its step below; of those marked
+ * "-" nothing reaches a store outside or the rows that recovery reads.
+ *
+ *   - ACTIVE NOTHING_TO_DO -> FINISHED: UNDO
+ *   - ACTIVE COMMIT_ASKED -> PREPARING: DECIDE
+ *   + ACTIVE COMMIT_ASKED_OUTSIDE -> PREPARING: RECORD_INTENT
+ *   - ACTIVE ROLLBACK_ASKED -> ROLLED_BACK: UNDO RECORD
+ *   - ACTIVE FAILED -> FAILED: UNDO RECORD
+ *   + PREPARING INTENT_RECORDED -> PREPARING: PREPARE
+ *   + PREPARING PREPARED -> PREPARING: DECIDE
+ *   - PREPARING DECIDED -> FINISHED: ANNOUNCE
+ *   + PREPARING DECIDED_WITH_MORE -> COMMITTED: ANNOUNCE PUBLISH
+ *   + PREPARING ANSWER_LOST -> IN_DOUBT: PROVE_GONE
+ *   + PREPARING FAILED -> FAILED: UNDO ABANDON RECORD
+ *   + COMMITTED PUBLISHED -> FINISHED: FORGET
+ *   + COMMITTED STORE_SILENT -> COMMITTED: RECORD_SILENCE
+ *   + IN_DOUBT PROVEN_GONE -> FAILED: ABANDON
+ *   + IN_DOUBT DECISION_FOUND -> COMMITTED: ANNOUNCE PUBLISH
+ *   + FOUND DECISION_FOUND -> COMMITTED: PUBLISH
+ *   + FOUND NO_DECISION_FOUND -> FAILED: ABANDON RECORD
+ *
+ * -DBUG=n seeds one of the faults that tests/model/checking.py lists; each has to be found.
  */
 #ifndef BUG
 #define BUG 0
@@ -28,268 +63,428 @@
 #ifndef CRASHES
 #define CRASHES 3
 #endif
-#define UNITS 2
-#define STORES 3
 #ifndef LEASES
 #define LEASES 2
 #endif
-
-mtype = { none, preparing, committed, gone };      /* a unit's row of coordination; gone: forgotten */
-mtype = { untold, told_committed, told_failed };
-
-mtype row[UNITS] = none;        /* durable, in the ledger */
-byte  seq[UNITS] = 0;           /* commit sequence, 0: not decided */
-bool  decided[UNITS] = false;   /* durable: the unit's row says committed */
-bool  failed[UNITS] = false;    /* durable: the unit's row says failed */
-byte  epoch[UNITS] = 0;
-bool  ownerless[UNITS] = false; /* the owner of the row is dead or has let go, and others can see it */
-byte  expired = 0;              /* leases of living owners that ran out so far */
-byte  next_seq = 1;
-
-bool  staged[UNITS] = false;    /* durable bytes in the hidden place of store 0 */
-byte  head = 0;                 /* newest decided sequence of the record: in the ledger */
-byte  holds[STORES] = 0;        /* sequence of the unit whose value the store shows */
-
-mtype told[UNITS] = untold;
-byte  crashes = 0;
-bool  ended[UNITS] = false;     /* the coordinator's process is over, well or by a crash */
-
-/* A crash may come wherever this stands: the process stops there for ever. */
-#define MAY_CRASH(u) \
-	if \
-	:: crashes < CRASHES -> crashes++; goto over \
-	:: true \
-	fi
-
-#define AT_REST (ended[0] && ended[1] && row[0] != preparing && row[0] != committed \
-                 && row[1] != preparing && row[1] != committed && !staged[0] && !staged[1])
-
-/* Show unit u's value in store st, guarded: never backwards. Atomic, because each store does it under its own lock. */
-inline apply(u, st) {
-	d_step {
-		if
-		:: st == 0 ->
-			if
-#if BUG == 6
-			:: staged[u] -> holds[0] = seq[u]             /* no look at the head: a late publisher goes back */
-#else
-			:: staged[u] && head == seq[u] -> holds[0] = seq[u]
+#ifndef SILENCES
+#define SILENCES 1
 #endif
-			:: else -> skip
-			fi
-		:: else ->
-			if
-#if BUG == 3
-			:: true -> assert(holds[st] <= seq[u]); holds[st] = seq[u]   /* no guard by sequence */
-#else
-			:: holds[st] < seq[u] -> holds[st] = seq[u]
+#ifndef LOSSES
+#define LOSSES 1
 #endif
-			:: else -> skip
-			fi
-		fi;
-		assert(decided[u]);                                   /* S1 */
-	}
+#ifndef RECOVERERS
+#define RECOVERERS 1
+#endif
+
+#define NONE 0          /* a unit's row in uow_coordination: not there yet */
+#define PREPARING 1
+#define COMMITTED 2
+#define GONE 3          /* forgotten */
+
+#define UNTOLD 0
+#define TOLD_COMMITTED 1
+#define TOLD_FAILED 2
+#define TOLD_IN_DOUBT 3
+
+#define NOBODY 0        /* holds the lock; 1 and 2 are the coordinators, 3 and 4 the recoverers */
+
+/* In the ledger */
+byte row[2];
+byte epoch[2];
+byte seq[2];            /* commit sequence of a decided unit, else 0 */
+byte head;              /* commit sequence of the newest decided unit: the version of the record */
+bool failed[2];         /* the unit's own row says "failed" */
+byte ghost;             /* 1 + unit whose lost commit stands in the log until somebody writes over it */
+
+/* In the stores */
+bool staged[2];         /* STAGED: bytes in the hidden place */
+byte holds[2];          /* commit sequence of what STAGED (0) and REDO (1) show */
+bool bytes;             /* CONTENT_ADDRESSED: the content of both units */
+byte lock;              /* who publishes in STAGED */
+
+/* About processes */
+bool free[2];           /* whoever owns the row is dead, or has let go of it */
+bool ended[2];          /* the coordinator does nothing more */
+byte told[2];
+
+byte crashes;
+byte leases;
+byte silences;
+byte losses;
+
+#define SETTLED(u) (row[u] == NONE || row[u] == GONE)
+
+#if BUG == 12
+#define BYTES_LEFT_OVER (bytes && head == 0)                   /* whatever is planned */
+#else
+#define BYTES_LEFT_OVER (bytes && head == 0 && row[0] != PREPARING && row[1] != PREPARING)
+#endif
+#define LEFT_OVER (staged[0] && SETTLED(0) || staged[1] && SETTLED(1) || BYTES_LEFT_OVER)
+#define AT_REST (ended[0] && ended[1] && SETTLED(0) && SETTLED(1) && !LEFT_OVER)
+
+/* What may come instead of a step, or be its outcome. */
+#define OR_REFUSAL :: atomic { told[u] = TOLD_FAILED; goto failing }
+#define OR_SILENCE :: atomic { silences < SILENCES -> silences++; silent = true }
+
+/* Every transaction of the ledger writes over what a lost commit has left in its log. */
+#define TRANSACTION ghost = 0
+
+inline decide(u) {
+	row[u] = COMMITTED;
+	head++;
+	seq[u] = head;
+	assert(bytes || BUG == 1)                              /* S5 */
 }
 
+/* A forgotten row is gone, and with it who owned it. */
 inline forget(u) {
-	d_step {
-		if
-		:: row[u] == committed -> row[u] = gone; staged[u] = false
-		:: else -> skip
-		fi
-	}
+	row[u] = GONE;
+	epoch[u] = 0;
+	free[u] = false;
+	TRANSACTION
 }
 
-proctype Coordinator(byte u) {
-	byte st = 0;
-	bool still_ours = false;
-	bool lost = false;
+/* PUBLISH in STAGED: under the lock, look at the record's head in the ledger, then rename if it is still ours. */
+inline look_at_head(u) {
+#if BUG != 10
+	lock = me;
+#endif
+	newest = (head == seq[u])
+}
 
-	/* RECORD_INTENT: one transaction */
-#if BUG != 5
-	d_step { row[u] = preparing; epoch[u] = 1 };
-	MAY_CRASH(u);
+inline give_name(u) {
+	if
+#if BUG == 6
+	:: staged[u] ->                                        /* whatever the head is */
+#else
+	:: newest && staged[u] ->
+#endif
+		assert(seq[u] != 0);                           /* S1 */
+		assert(holds[0] <= seq[u]);                    /* S2 */
+		holds[0] = seq[u]
+	:: else
+	fi;
+	staged[u] = false;
+	newest = false;
+	lock = NOBODY
+}
+
+/* PUBLISH in REDO: one transaction of the second file, guarded by the commit sequence. */
+inline apply_redo(u) {
+	assert(seq[u] != 0);                                   /* S1 */
+	if
+#if BUG == 3
+	:: true ->                                             /* no guard */
+#else
+	:: holds[1] < seq[u] ->
+#endif
+		assert(holds[1] <= seq[u]);                    /* S2 */
+		holds[1] = seq[u]
+	:: else
+	fi
+}
+
+/* The with-block's side. */
+
+#if BUG == 4 || BUG == 5
+#define MAY_DECIDE true                                        /* no fence; without an intent there is nothing to ask */
+#else
+#define MAY_DECIDE (row[u] == PREPARING && epoch[u] == 1)
 #endif
 
-	/* PREPARE: bytes durable under our id */
+#if BUG == 13
+#define DECISION_FOUND (seq[u] != 0 || failed[u])              /* any row of the unit is taken for its decision */
+#else
+#define DECISION_FOUND (seq[u] != 0)
+#endif
+
+/* Dead, or with nothing more to do: the row is free from now on, unless it was taken over before. */
+inline over() {
+	ended[u] = true;
+	if :: lock == me -> lock = NOBODY :: else fi;
+	if :: !SETTLED(u) && epoch[u] == 1 -> free[u] = true :: else fi;
+	newest = false;
+	silent = false
+}
+
+#define OR_CRASH :: atomic { crashes < CRASHES -> crashes++; over(); goto dead }
+
+proctype Coordinator(byte u; byte me) {
+	bool newest;
+	bool silent;
+
+	/* ACTIVE COMMIT_ASKED_OUTSIDE: RECORD_INTENT. The unit that does so first is 0, and so it does. */
+	if
+	:: atomic { u == 1 && crashes < CRASHES -> crashes++; over(); goto dead }
+#if BUG == 5
+	:: true                                                /* bytes without an intent */
+#else
+	:: atomic { u == 0 || row[0] != NONE -> row[u] = PREPARING; epoch[u] = 1; TRANSACTION }
+#endif
+	fi;
+
+	/* PREPARING INTENT_RECORDED: PREPARE, store by store */
 #if BUG != 1
-	staged[u] = true;
-	MAY_CRASH(u);
+	if
+	OR_CRASH
+	OR_REFUSAL
+	:: staged[u] = true
+	fi;
+	if
+	OR_CRASH
+	OR_REFUSAL
+	:: bytes = true
+	fi;
 #endif
-
 #if BUG == 2
-	told[u] = told_committed;                                     /* early acknowledgement */
-	MAY_CRASH(u);
+	told[u] = TOLD_COMMITTED;                              /* before the decision */
 #endif
 
-	/* DECIDE: one transaction, refused if recovery has taken over */
-	d_step {
-		if
-#if BUG == 4
-		:: true ->                                            /* no fence */
-#elif BUG == 5
-		:: true ->
-#else
-		:: row[u] == preparing && epoch[u] == 1 ->
-#endif
-			still_ours = true; row[u] = committed; decided[u] = true;
-			seq[u] = next_seq; next_seq++; head = seq[u]
-		:: else -> skip
-		fi
-	};
-	MAY_CRASH(u);
+	/* PREPARING PREPARED: DECIDE, one transaction, refused if recovery has taken over.
+	 * DECIDED_WITH_MORE: ANNOUNCE; or ANSWER_LOST, and it is there, or is not, or is not yet; or FAILED. */
 	if
-	:: still_ours -> if :: lost = true :: lost = false fi         /* the answer may be lost on its way back */
-	:: else -> skip
+	OR_CRASH
+	OR_REFUSAL
+	:: atomic { MAY_DECIDE -> decide(u); TRANSACTION; told[u] = TOLD_COMMITTED; goto decided }
+	:: atomic { MAY_DECIDE && losses < LOSSES -> losses++; decide(u); TRANSACTION }
+	:: atomic { MAY_DECIDE && losses < LOSSES -> losses++ }
+	:: atomic { MAY_DECIDE && losses < LOSSES -> losses++; ghost = 1 + u }
+	:: atomic { !MAY_DECIDE -> told[u] = TOLD_FAILED; goto failing }
 	fi;
-	if
-	:: lost ->
+
+	/* IN_DOUBT: PROVE_GONE, one transaction. It may fail too, and then recovery has the last word.
+	 * DECISION_FOUND: ANNOUNCE; or PROVEN_GONE. */
 #if BUG == 7
-		told[u] = told_failed;                                /* a lost answer taken for a failure */
-		goto done;
+	told[u] = TOLD_FAILED;                                 /* no answer is taken for a failure */
+	goto failing;
+#endif
+	if
+	OR_CRASH
+	:: atomic { told[u] = TOLD_IN_DOUBT; over(); goto dead }
+	:: atomic { DECISION_FOUND -> told[u] = TOLD_COMMITTED }
+#if BUG == 11
+	:: atomic { !DECISION_FOUND -> told[u] = TOLD_FAILED; goto failing }         /* only looks, writes nothing over it */
 #else
-		still_ours = decided[u];                              /* PROVE_GONE: ask the ledger */
+	:: atomic { !DECISION_FOUND -> failed[u] = true; TRANSACTION; told[u] = TOLD_FAILED; goto failing }
 #endif
-	:: else -> skip
 	fi;
 
-	if
-	:: still_ours ->
+decided:
 #if BUG == 1
-		staged[u] = true;                                     /* bytes only after the decision */
-		MAY_CRASH(u);
+	if
+	OR_CRASH
+	:: atomic { staged[u] = true; bytes = true }           /* bytes only after the decision */
+	fi;
 #endif
-#if BUG != 2
-		told[u] = told_committed;
-#endif
+	/* COMMITTED: PUBLISH what the ledger says is owed, store by store; a silent one stops not the other */
+	if
+	OR_CRASH
+	:: atomic { row[u] == COMMITTED -> skip }
+	:: atomic { row[u] != COMMITTED -> over(); goto dead }  /* recovery was faster */
+	fi;
 #if BUG == 8
-		forget(u);                                            /* forgotten before it is published */
-		MAY_CRASH(u);
+	atomic { forget(u) };                                  /* before every store has answered */
 #endif
-		/* PUBLISH */
-		do
-		:: st < STORES ->
-			if
-			:: apply(u, st); st++
-			:: st == 2 -> goto done                       /* silent: left to recovery */
-			fi;
-			MAY_CRASH(u)
-		:: else -> break
-		od;
-		forget(u)
-	:: else ->
-		told[u] = told_failed;
-		d_step { if :: row[u] == none || row[u] == gone -> staged[u] = false :: else -> skip fi }
-	fi;
-done:
-over:
-	skip;
-	d_step { ended[u] = true; if :: epoch[u] <= 1 -> ownerless[u] = true :: else -> skip fi }
-}
-
-/* A recoverer looks at one unit at a time. It takes over what is free: the owner is dead, or is only paused for longer
- * than its lease, which may happen to a living one at any moment (LEASES times in all, to keep the model finite). */
-#define CRASH_HERE(u) \
-	if \
-	:: crashes < CRASHES -> \
-		d_step { crashes++; if :: epoch[u] == mine -> ownerless[u] = true :: else -> skip fi }; \
-		goto again \
-	:: true \
-	fi
-
-inline recover(u) {
-	took = false;
-	d_step {
+	if
+	OR_CRASH
+	OR_SILENCE
+	:: atomic { lock == NOBODY -> look_at_head(u) };
 		if
-		:: (row[u] == preparing || row[u] == committed) && ownerless[u] ->
-			took = true; ownerless[u] = false; epoch[u]++; mine = epoch[u]
-		:: (row[u] == preparing || row[u] == committed) && !ownerless[u] && expired < LEASES ->
-			took = true; expired++; epoch[u]++; mine = epoch[u]
-		:: else -> skip
+		OR_CRASH
+		:: atomic { give_name(u) }
 		fi
-	};
+	fi;
 	if
-	:: took && row[u] == preparing ->
-		/* ABANDON, then RECORD and forget, if nobody has taken over from us meanwhile */
-		CRASH_HERE(u);
-		d_step { if :: !decided[u] && epoch[u] == mine -> staged[u] = false :: else -> skip fi };
-		CRASH_HERE(u);
-		d_step {
-			if
-			:: row[u] == preparing && epoch[u] == mine -> row[u] = gone; failed[u] = true
-			:: else -> skip
-			fi
-		}
-	:: took && row[u] == committed ->
-		st = 0;
-		do
-		:: st < STORES ->
-			apply(u, st);
-			st++;
-			CRASH_HERE(u)
-		:: else -> break
-		od;
-		forget(u)
-	:: else -> skip
+	OR_CRASH
+	OR_SILENCE
+	:: atomic { apply_redo(u) }
+	fi;
+	/* COMMITTED PUBLISHED: FORGET; or STORE_SILENT: RECORD_SILENCE */
+	if
+	OR_CRASH
+	:: atomic { !silent -> forget(u); over(); goto dead }
+	:: atomic { silent -> TRANSACTION; over(); goto dead }
+	fi;
+
+failing:
+	/* PREPARING FAILED, or IN_DOUBT PROVEN_GONE: ABANDON, then RECORD; what cannot be removed now keeps its row */
+	if
+	OR_CRASH
+	:: atomic { silences < SILENCES -> silences++; failed[u] = true; TRANSACTION; over(); goto dead }
+	:: staged[u] = false
+	fi;
+	if
+	OR_CRASH
+	:: atomic { failed[u] = true; forget(u); over(); goto dead }
+	fi;
+
+dead:
+end_dead:
+	false
+}
+
+/* Recovery's side. */
+
+#if BUG == 14
+#define UNSETTLED(i) (row[i] == PREPARING)                     /* what a silent store owes is never asked for again */
+#else
+#define UNSETTLED(i) (row[i] == PREPARING || row[i] == COMMITTED)
+#endif
+
+#if BUG == 9
+#define UNCHANGED (epoch[u] == mine)                           /* it may have been decided since the look */
+#else
+#define UNCHANGED (epoch[u] == mine && row[u] == seen)
+#endif
+
+#if BUG == 15
+#define SWEEPS false
+#else
+#define SWEEPS true
+#endif
+
+inline look_at_row(i) {
+	if :: free[i] :: else -> leases++ fi;
+	u = i;
+	seen = row[i];
+	mine = epoch[i]
+}
+
+/* Begun anew */
+inline anew() {
+	if :: lock == me -> lock = NOBODY :: else fi;
+	u = 0;
+	seen = 0;
+	mine = 0;
+	newest = false;
+	silent = false
+}
+
+/* Dead, or unable to finish the unit now: its row is free, unless it was taken over. */
+inline let_go() {
+	if :: !SETTLED(u) && epoch[u] == mine -> free[u] = true :: else fi;
+	anew()
+}
+
+#undef OR_CRASH
+#define OR_CRASH :: atomic { crashes < CRASHES -> crashes++; let_go(); goto look }
+
+proctype Recoverer(byte me) {
+	byte u;
+	byte seen;
+	byte mine;      /* the epoch that was seen, then our own */
+	bool newest;
+	bool silent;
+
+look:
+end_at_rest:
+	/* FOUND: the owner is dead, has let go, or is only paused for longer than its lease. Or sweep, in one transaction,
+	 * so that no unit can record an intent or be decided meanwhile. */
+	if
+	:: atomic { UNSETTLED(0) && (free[0] || leases < LEASES) -> look_at_row(0) }
+	:: atomic { UNSETTLED(1) && (free[1] || leases < LEASES) -> look_at_row(1) }
+	:: atomic { LEFT_OVER && SWEEPS ->
+		if :: staged[0] && SETTLED(0) -> staged[0] = false :: else fi;
+		if :: staged[1] && SETTLED(1) -> staged[1] = false :: else fi;
+		if :: BYTES_LEFT_OVER -> bytes = false :: else fi;
+		TRANSACTION;
+		goto look
+	   }
+#if RECOVERERS == 1
+	/* The first process to open the ledger after a crash reads its log, and finds there what was lost. */
+	:: atomic { ghost != 0 && ended[0] && ended[1] -> u = ghost - 1; ghost = 0; decide(u); u = 0; goto look }
+#endif
+	fi;
+
+	/* Take it over, if nothing has happened to it since the look: one transaction */
+	if
+	:: atomic { crashes < CRASHES -> crashes++; anew(); goto look }
+	:: atomic { !UNCHANGED -> anew(); goto look }
+	:: atomic { UNCHANGED ->
+		epoch[u]++;
+		mine = epoch[u];
+		free[u] = false;
+		TRANSACTION;
+		if
+		:: seen == PREPARING -> seen = 0; goto undecided
+		:: else -> seen = 0
+		fi
+	   }
+	fi;
+
+	/* FOUND DECISION_FOUND: PUBLISH, as above */
+	if
+	OR_CRASH
+	:: atomic { row[u] == COMMITTED -> skip }
+	:: atomic { row[u] != COMMITTED -> anew(); goto look }
+	fi;
+	if
+	OR_CRASH
+	OR_SILENCE
+	:: atomic { lock == NOBODY -> look_at_head(u) };
+		if
+		OR_CRASH
+		:: atomic { give_name(u) }
+		fi
+	fi;
+	if
+	OR_CRASH
+	OR_SILENCE
+	:: atomic { apply_redo(u) }
+	fi;
+	/* COMMITTED PUBLISHED: FORGET; or STORE_SILENT: RECORD_SILENCE */
+	if
+	OR_CRASH
+	:: atomic { !silent -> forget(u); anew(); goto look }
+	:: atomic { silent -> TRANSACTION; let_go(); goto look }
+	fi;
+
+undecided:
+	/* FOUND NO_DECISION_FOUND: ABANDON, then RECORD; what cannot be removed now keeps its row */
+	if
+	OR_CRASH
+	:: atomic { silences < SILENCES -> silences++; let_go(); goto look }
+	:: staged[u] = false
+	fi;
+	if
+	OR_CRASH
+	:: atomic {
+		if :: seq[u] == 0 -> failed[u] = true :: else fi;
+		forget(u);
+		anew();
+		goto look
+	   }
 	fi
 }
 
-proctype Recoverer() {
-	byte u = 0;
-	byte st = 0;
-	byte mine = 0;
-	bool took = false;
-again:
-	u = 0;
-	do
-	:: u < UNITS -> recover(u); u++
-	:: else -> break
-	od;
-	/* orphans: staged without a row, as a lost intent leaves them; the owner must be gone */
-	u = 0;
-	do
-	:: u < UNITS ->
-		d_step {
-			if
-			:: ended[u] && !decided[u] && (row[u] == none || row[u] == gone) -> staged[u] = false
-			:: else -> skip
-			fi
-		};
-		u++
-	:: else -> break
-	od;
-	if
-	:: AT_REST -> goto finish
-	:: else -> goto again
-	fi;
-finish:
-	skip
-}
+#ifndef LIVENESS
+#define NEVER(what) :: atomic { (what) -> assert(false) }
 
-/* S2 and S3 all the time, S4 at rest */
 active proctype Monitor() {
-	byte seen = 0;
-	byte st = 0;
 end:
 	do
-	:: atomic { told[0] == told_committed && !decided[0] -> assert(false) }
-	:: atomic { told[1] == told_committed && !decided[1] -> assert(false) }
-	:: atomic { told[0] == told_failed && decided[0] -> assert(false) }
-	:: atomic { told[1] == told_failed && decided[1] -> assert(false) }
-	:: atomic { decided[0] && failed[0] -> assert(false) }
-	:: atomic { decided[1] && failed[1] -> assert(false) }
-	:: atomic { decided[0] && row[0] == committed && !staged[0] && holds[0] < seq[0] && head == seq[0] -> assert(false) } /* S5 */
-	:: atomic { decided[1] && row[1] == committed && !staged[1] && holds[0] < seq[1] && head == seq[1] -> assert(false) }
-	:: atomic { AT_REST && (holds[0] != head || holds[1] != head || holds[2] != head) -> assert(false) }
+	NEVER(told[0] == TOLD_COMMITTED && seq[0] == 0)                                   /* S3 */
+	NEVER(told[1] == TOLD_COMMITTED && seq[1] == 0)
+	NEVER(told[0] == TOLD_FAILED && seq[0] != 0)
+	NEVER(told[1] == TOLD_FAILED && seq[1] != 0)
+	NEVER(failed[0] && seq[0] != 0)
+	NEVER(failed[1] && seq[1] != 0)
+	NEVER(AT_REST && (holds[0] != head || holds[1] != head || bytes != (head != 0)))  /* S4 */
+	NEVER(seq[0] != 0 && head == seq[0] && holds[0] < seq[0] && !staged[0])           /* S5 */
+	NEVER(seq[1] != 0 && head == seq[1] && holds[0] < seq[1] && !staged[1])
+	NEVER(head != 0 && !bytes)
 	od
 }
+#endif
 
 init {
 	atomic {
-		run Coordinator(0);
-		run Coordinator(1);
-		run Recoverer();
-		run Recoverer()
+		run Coordinator(0, 1);
+		run Coordinator(1, 2);
+		run Recoverer(3);
+#if RECOVERERS > 1
+		run Recoverer(4)
+#endif
 	}
 }
 

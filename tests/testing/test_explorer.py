@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -76,7 +76,7 @@ def test_defect_of_the_recovery_is_found_at_depth_two(work_dir: Path) -> None:
     """A recovery that forgets before it does is right after every crash but one in itself."""
     once = explore(toys.book_sum, toys.booked, setup=toys.open_account, work_dir=work_dir / "1")
     assert once.check().explored.keys() == {"kill"}
-    options = {"setup": toys.open_account, "depth": 2}
+    options: dict[str, Any] = {"setup": toys.open_account, "depth": 2}
     twice = explore(toys.book_sum, toys.booked, recover=toys.redo_carelessly, work_dir=work_dir / "2", **options)
     assert {violation.kind for violation in twice.violations} == {"kill in recovery"}
     assert all(" " in violation.point for violation in twice.violations)
@@ -173,7 +173,7 @@ def test_second_thread_is_counted_apart(work_dir: Path) -> None:
 )
 def test_bad_end_after_an_error_is_a_violation(program: Callable[..., None], said: str, work_dir: Path) -> None:
     """A foreign exception, a crash and a hang are found, even where the world is whole."""
-    options = {"raises": [OSError], "timeout_s": 1.0, "limit": 2}
+    options: dict[str, Any] = {"raises": [OSError], "timeout_s": 1.0, "limit": 2}
     found = explore(program, toys.whole, work_dir=work_dir, kinds=["ENOSPC"], **options)
     assert len(found.violations) == 2
     assert all(f"the scenario ended badly: {said}" in violation.problem for violation in found.violations)
@@ -184,7 +184,7 @@ def test_lasting_failure_stays_in_the_world(work_dir: Path, monkeypatch: pytest.
     """A disk that is full for good is the world's: what the program writes elsewhere still works."""
     outside = work_dir / "outside"
     monkeypatch.setenv(toys.OUTSIDE, str(outside))
-    options = {"kinds": ["EIO+", "ENOSPC+"], "raises": [OSError]}
+    options: dict[str, Any] = {"kinds": ["EIO+", "ENOSPC+"], "raises": [OSError]}
     explore(toys.with_outside, toys.whole, work_dir=work_dir / "work", **options).check()
     assert outside.read_bytes() == b"after"
 
@@ -271,7 +271,7 @@ def inner() -> Callable[[Path], None]:
     ],
 )
 def test_wrong_use_is_refused_with_a_reason(
-    program: Callable[..., None] | str, options: dict[str, object], said: str, work_dir: Path
+    program: Callable[..., None] | str, options: dict[str, Any], said: str, work_dir: Path
 ) -> None:
     """A function that is not there, fails by itself or does not repeat itself is refused, not half explored."""
     with pytest.raises(ExplorerError, match=said):

@@ -60,12 +60,12 @@ def test_broken_promise_fails_the_test_and_says_where(tmp_path: Path) -> None:
 
 
 def test_all_points_and_a_report_on_demand(tmp_path: Path) -> None:
-    """--explore-all does away with the test's limit; --explore-report writes a table."""
+    """--explore-limit overrides the test's; --explore-report writes a table."""
     in_place = '(world / "saved").write_text("all of it")'
     by_rename = '(world / "new").write_text("all of it")\n    (world / "new").rename(world / "saved")'
     make(tmp_path, PROGRAM.replace(in_place, by_rename).replace("whole)", "whole, limit=2)"))
     assert "1 passed" in run_pytest(tmp_path, "--explore-report=short.md")
-    said = run_pytest(tmp_path, "--explore-all", "--explore-report=all.md")
+    said = run_pytest(tmp_path, "--explore-limit=0", "--explore-report=all.md")
     assert "1 passed" in said
     assert "test_saving:save by" in said
     short, everything = ((tmp_path / name).read_text().splitlines()[-1] for name in ("short.md", "all.md"))

@@ -39,9 +39,7 @@ def recover(ledger: Path, *, as_json: bool, busy_timeout: float) -> None:
     """
     with Steps("Recovering") as steps:
         steps("asking the stores")
-        with Ledger.open(
-            ledger, stores="recorded", migrate=False, busy_timeout=busy_timeout, recover=False
-        ) as opened:
+        with Ledger.open(ledger, stores="recorded", migrate=False, busy_timeout=busy_timeout, recover=False) as opened:
             report = opened.recover()
     if as_json:
         print_json({"ok": not report.in_doubt, **asdict(report)})

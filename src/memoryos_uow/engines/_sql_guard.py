@@ -70,9 +70,6 @@ _ROW_WRITES: Final = {
     sqlite3.SQLITE_UPDATE: Operation.UPDATE,
     sqlite3.SQLITE_DELETE: Operation.DELETE,
 }
-# SQLite writes these itself, for every change of the schema and even to describe a table-valued function to itself; a
-# statement that names them as its target does not compile.
-_SCHEMA_TABLES: Final = frozenset({"sqlite_master", "sqlite_temp_master", "sqlite_schema", "sqlite_temp_schema"})
 _ON_VIRTUAL_TABLES: Final = frozenset({"VOpen", "VUpdate", "VBegin", "VRename", "VDestroy"})  # opcodes
 _ASKED_BY_MODULES: Final = frozenset({"data_version", "page_size"})  # by full-text modules at their first use
 _PAGES: Final = "sqlite_dbpage"  # a virtual table, where compiled in, through which raw pages can be written
@@ -188,7 +185,7 @@ class _Witness:
             self.refusal = _TEMPORARY
         elif self._touches_ours(action, first, second):
             self.refusal = _OURS
-        elif action in _ROW_WRITES and via is None and first not in _SCHEMA_TABLES:
+        elif action in _ROW_WRITES and via is None:
             self._written.append((action, first))
         elif action == sqlite3.SQLITE_FUNCTION:
             self._renames_table |= second == "sqlite_rename_table"

@@ -99,6 +99,7 @@ class SQLiteTransaction(SQLiteReader):
         self.answer_lost = False
         """True when the commit failed in such a way that a crash might still bring it back."""
         self._on_end: OnEnd | None = on_end
+        self._trusted = True
 
     @property
     def open(self) -> bool:
@@ -129,7 +130,11 @@ class SQLiteTransaction(SQLiteReader):
     def _failed(self, error: BaseException, parameters: object) -> UnitOfWorkError:
         if self.open and not self._connection.in_transaction:
             self._end(sound=False)  # rolled back by SQLite itself: nothing may run on this connection any more
-        return super()._failed(error, parameters)
+        problem = super()._failed(error, parameters)
+        # The connection may be what is wrong: SQLite opens a file that it cannot open for writing only for reading,
+        # without a word, and then even begins a transaction. What follows gets a new one.
+        self._trusted = self._trusted and not isinstance(problem, LedgerError)
+        return problem
 
     def savepoint(self, name: str) -> None:
         """Mark a point to return to; `name` is an identifier of ours."""
@@ -186,7 +191,7 @@ class SQLiteTransaction(SQLiteReader):
         """Undo everything. Never fails: where SQLite cannot roll back, giving up the connection does it."""
         if not self.open:
             return
-        sound = True
+        sound = self._trusted
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")

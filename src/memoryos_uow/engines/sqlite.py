@@ -26,6 +26,8 @@ from urllib.parse import quote
 
 from memoryos_uow import _ambient
 from memoryos_uow._backoff import delay_s
+from memoryos_uow._names import Durability
+from memoryos_uow._wal import sync_log
 from memoryos_uow.engines._place import is_settled, is_writable, refuse_bad_place, refuse_network
 from memoryos_uow.engines._sqlite_errors import FOREIGN, is_busy, translated
 from memoryos_uow.engines._transaction import SQLiteReader, SQLiteTransaction
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from memoryos_uow._names import Durability
 
 T = TypeVar("T")
 
@@ -235,10 +236,12 @@ class SQLiteEngine:
                 self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"), wait_s=rest_s, on_wait=on_wait)
             on_end = partial(self._transaction_ended, connection, relaxed=relaxed)
             return SQLiteTransaction(connection, str(self.path), on_end=on_end)
-        except BaseException:
-            # No later commit may inherit that it need not wait for the disk; and a signal handler may have raised when
-            # BEGIN had taken the lock already.
-            if self._writer is not None and (relaxed or self._writer.in_transaction):
+        except BaseException as error:
+            # No later commit may inherit that it need not wait for the disk; a signal handler may have raised when
+            # BEGIN had taken the lock already; and after any other error the connection may be what is wrong.
+            if self._writer is not None and (
+                relaxed or self._writer.in_transaction or not isinstance(error, LedgerBusy)
+            ):
                 self._give_up_writer()
             self._end_turn()
             raise
@@ -282,6 +285,26 @@ class SQLiteEngine:
                 on_wait()
             _ambient.sleep(delay_s(attempt, _ambient.random_fraction()))
             attempt += 1
+
+    # Durability
+
+    @property
+    def syncs_commits(self) -> bool:
+        """Whether a commit that has returned is durable."""
+        return self._durability is Durability.FULL
+
+    def sync_log(self) -> None:
+        """Make every commit that can be read durable: also those that did not wait for it, or whose process died.
+
+        Raises:
+            LedgerError: the disk failed; what is durable is not known.
+        """
+        try:
+            sync_log(self.path)
+        except OSError as error:
+            raise LedgerError(
+                f"The log of {self.path} cannot be synced to the disk.", hint="Check the disk, then try again."
+            ) from error
 
     # Turns, and the end
 

@@ -208,7 +208,7 @@ class FileStore(HeadStore):
                 removed.add((unit.space_id, key))
             else:
                 self._refuse_in_the_way(tx, unit.space_id, key)
-        super().apply(tx, unit, commit_seq, writes)
+            super().apply(tx, unit, commit_seq, [write])  # one by one: each may stand in the way of the next
 
     def _refuse_in_the_way(self, tx: Transaction, space_id: str, key: str) -> None:
         parts = key.split("/")

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from memoryos_uow import _ambient, _schema
 from memoryos_uow._names import Operation
+from memoryos_uow._wal import sync_log
 from memoryos_uow.errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class SecondFile:
         self._pid = 0
         self._opened: tuple[int, int] | None = None  # device and inode of the file that the connection has open
         self._ledger_id: str | None = None
+        self._read_only = False
         _files.add(self)
 
     def claim(self, ledger_id: str) -> None:
@@ -63,21 +65,21 @@ class SecondFile:
                     connection.execute(statement)
                 connection.execute("INSERT OR IGNORE INTO uow_home VALUES (1, ?, ?)", (ledger_id, self._store))
                 owner = connection.execute("SELECT ledger_id, store FROM uow_home").fetchone()
-                connection.execute("COMMIT")
+                self._commit(connection)
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
         self._refuse_others(owner, ledger_id)
         self._ledger_id = ledger_id
 
-    def expect(self, ledger_id: str) -> None:
-        """Look whether the file is this ledger's, now and whenever it is opened again.
+    def expect(self, ledger_id: str, *, read_only: bool) -> None:
+        """Look whether the file is this ledger's, now and whenever it is opened again; `read_only`: never write it.
 
         Raises:
             StoreError: it is not.
             StoreUnavailable: it cannot be read.
         """
-        self._ledger_id = ledger_id
+        self._ledger_id, self._read_only = ledger_id, read_only
         with self._use():
             pass
 
@@ -108,10 +110,15 @@ class SecondFile:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 connection.executemany(_APPLY, rows)
-                connection.execute("COMMIT")
+                self._commit(connection)
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        connection.execute("COMMIT")
+        # It may all have been there before, written by a process that was killed before it could sync it.
+        sync_log(self.path)
 
     def row(self, space_id: str, key: str) -> tuple[int, str | None] | None:
         """Return version and text of a record, the text None if it was deleted; None if it never was there."""
@@ -134,13 +141,15 @@ class SecondFile:
                     hint="Check the file, its directory and the disk; nothing that was decided is lost.",
                     store=self._store,
                 ) from error
+            if self._read_only:
+                self._let_go()  # whether its log may be left aside can change
 
     def _open(self, *, make: bool) -> sqlite3.Connection:
         # A file that was removed or swapped is still there for whoever has it open: what is written to it is lost.
         if self._connection is None or self._pid != _ambient.process_id() or self._opened != self._identity():
             self._let_go()
             connection = sqlite3.connect(
-                f"file:{quote(str(self.path))}?mode={'rwc' if make else 'rw'}",
+                f"file:{quote(str(self.path))}?mode={self._mode(make=make)}",
                 uri=True,
                 timeout=_WAIT_MS / 1000,
                 isolation_level=None,
@@ -152,6 +161,13 @@ class SecondFile:
             if self._ledger_id is not None:
                 self._look(connection, self._ledger_id)
         return self._connection
+
+    def _mode(self, *, make: bool) -> str:
+        if not self._read_only:
+            return "rwc" if make else "rw"
+        log = self.path.with_name(f"{self.path.name}-wal")
+        # Without a log nothing may change the file but its owner; with one, SQLite needs the files beside it.
+        return "ro" if log.exists() and log.stat().st_size else "ro&immutable=1"
 
     def _identity(self) -> tuple[int, int]:
         found = self.path.stat()

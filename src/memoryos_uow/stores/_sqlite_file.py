@@ -78,7 +78,7 @@ class SQLiteFileStore(HeadStore):
         if not path.exists():
             raise self._file.refusal("is missing", "Put it back where it was: it holds documents of this ledger.")
         if "claim" in recorded:
-            self._file.expect(recorded["claim"])
+            self._file.expect(recorded["claim"], read_only=home.read_only)
         return False
 
     def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _kinds(wanted: argparse.Namespace) -> list[str]:
     if wanted.at is None:
         return str(wanted.kinds).split(",")
-    return [str(wanted.at).split("@", 1)[0].split("#", 1)[0]]
+    return [str(wanted.at).split()[-1].split("@", 1)[0].split("#", 1)[0]]
 
 
 def _show(kind: str, done: int, of: int) -> None:

@@ -56,8 +56,10 @@ def explore(
             so fail from then on. ``"short-write"``: a write takes nothing and says so. ``"power-cut"``: only what was
             synced is certain to be there (see below); ``"power-cut-ordered"`` the same on a file system that keeps the
             order of names, as ext4 does.
-        depth: 2 explores crashes in the recovery from each crash as well.
-        limit: at most so many points of each kind, evenly spaced; at depth 2 also for each recovery.
+        depth: 2 explores failures in the recovery from each death as well: `recover` is killed at each of its calls, or
+            the power is cut in it.
+        limit: about so many points of each kind, evenly spaced; default: all. At depth 2 the points in recoveries are
+            of a kind of their own, spread over as many deaths as there are points in each of their recoveries.
         raises: exceptions that a scenario may end with after an error; any other is a violation.
         timeout_s: a run that takes longer hangs, which is a violation.
         seed: for the random part of the states of a power cut.

@@ -12,34 +12,32 @@ Each function runs in a child of its own, forked from an interpreter that has do
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow.testing._calls import watched
-from memoryos_uow.testing._disk import Disk
+from memoryos_uow.testing._cuts import PowerCutter
 from memoryos_uow.testing._functions import ExplorerError, reference
 from memoryos_uow.testing._methods import ByFaultPoints, ByStrace, refuse_trouble
-from memoryos_uow.testing._points import KILL, POWER_CUTS, Recording, sample, spaced
-from memoryos_uow.testing._power_cut import cut_states, lay_down
-from memoryos_uow.testing._replay import Replay
+from memoryos_uow.testing._points import KILL, POWER_CUTS, sample, spaced
 from memoryos_uow.testing._report import Exploration, Violation
 from memoryos_uow.testing._strace import StraceRefusedError, Tracing, why_no_strace
-from memoryos_uow.testing._trace import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from memoryos_uow.testing._children import Children, Ended
+    from memoryos_uow.testing._cuts import Cuts
     from memoryos_uow.testing._functions import Function
     from memoryos_uow.testing._methods import Rehearsal
     from memoryos_uow.testing._points import Point
     from memoryos_uow.testing._worlds import Worlds
 
-IN_RECOVERY: Final = "kill in recovery"
+IN_RECOVERY: Final = " in recovery"
 UNDISTURBED: Final = "undisturbed"
 
 
@@ -57,6 +55,11 @@ class Plan:
     raises: tuple[Function, ...]
     seed: int
     at: tuple[str, ...] | None
+
+    @property
+    def limit_within(self) -> int | None:
+        """How many deaths are gone on from, and how many points each of their recoveries has."""
+        return None if self.limit is None else math.ceil(math.sqrt(self.limit))
 
     def command(self, point: str) -> str:
         """Return the command line that explores `point` only."""
@@ -84,7 +87,7 @@ class Explorer:
         if self._plan.setup is not None:
             refuse_trouble(self._plan.setup, self._children.run(self._plan.setup, self._worlds.world))
         base = self._worlds.save(self._worlds.base.name)
-        self._choose(method)
+        self._choose_method(method)
         rehearsal = self._rehearse(self._plan.scenario, base)
         self._found.method, self._found.calls = self._method.name, rehearsal.tally
         self._undisturbed(base)
@@ -94,10 +97,10 @@ class Explorer:
             if kind in POWER_CUTS:
                 self._cut_power(kind, base)
             else:
-                self._fail_everywhere(kind, base, self._plan.scenario, [], (), self._plan.depth)
+                self._fail_everywhere(kind, base)
         return self._found
 
-    def _choose(self, method: str) -> None:
+    def _choose_method(self, method: str) -> None:
         why_not = "it was not asked for" if method == "fault points" else why_no_strace() or self._why_no_tracing()
         if why_not is None:
             return
@@ -125,29 +128,47 @@ class Explorer:
 
     # Deaths and errors
 
-    def _fail_everywhere(  # noqa: PLR0917 - what changes from one level to the next
-        self, kind: str, start: Path, function: Function, way: list[str], acknowledged: Sequence[str], depth: int
-    ) -> None:
-        """Let `function` fail at each point; `way` says what has happened before it."""
-        try:
-            rehearsal = self._rehearse(function, start)
-        except ExplorerError as problem:
-            if not way:
-                raise
-            self._worlds.begin(start)
-            self._judge(way, acknowledged, problem.message)
-            return
-        points, unreachable = rehearsal.points(kind)
-        counted = IN_RECOVERY if way else kind
-        self._found.unreachable += unreachable
-        self._count(counted, len(points))
-        chosen = [point for point in points if self._is_wanted(len(way), str(point))]
-        chosen = sample(chosen, self._plan.limit)
+    def _fail_everywhere(self, kind: str, base: Path) -> None:
+        """Let the scenario fail at each point; at depth 2 the recovery from some of its deaths as well."""
+        rehearsal = self._rehearse(self._plan.scenario, base)
+        chosen = self._choose(kind, rehearsal, 0, self._plan.limit)
+        deeper = self._deaths(kind, chosen)
         for done, point in enumerate(chosen, 1):
-            self._fail_at(point, rehearsal, start, way, acknowledged, depth)
-            self._found.explored[counted] += 1
-            if not way:
-                self._progress(kind, done, len(chosen))
+            failed = self._fail_at(point, rehearsal, base)
+            death = self._worlds.save("death") if point in deeper else None
+            self._judge([str(point)], failed.acknowledged, self._trouble(point, failed))
+            if death is not None:
+                self._fail_in_recovery(death, str(point), failed.acknowledged)
+            self._found.explored[kind] += 1
+            self._progress(kind, done, len(chosen))
+
+    def _deaths(self, kind: str, points: Sequence[Point]) -> list[Point]:
+        """Return the deaths whose recoveries are to be explored."""
+        if self._plan.depth == 1 or kind != KILL or self._plan.recover is None:
+            return []
+        return sample(points, self._plan.limit_within)
+
+    def _fail_in_recovery(self, death: Path, way: str, acknowledged: Sequence[str]) -> None:
+        """Kill the recovery from a death at each of its points."""
+        assert self._plan.recover is not None  # noqa: S101 - else there are no deaths to go on from
+        try:
+            rehearsal = self._rehearse(self._plan.recover, death)
+        except ExplorerError as problem:
+            self._worlds.begin(death)
+            self._judge([way], acknowledged, problem.message)
+            return
+        for point in self._choose(KILL, rehearsal, 1, self._plan.limit_within):
+            failed = self._fail_at(point, rehearsal, death, way)
+            known = [*acknowledged, *failed.acknowledged]
+            self._judge([way, str(point)], known, self._trouble(point, failed))
+            self._found.explored[KILL + IN_RECOVERY] += 1
+
+    def _choose(self, kind: str, rehearsal: Rehearsal, level: int, limit: int | None) -> list[Point]:
+        """Return the points to be explored, and count how many there are."""
+        points, unreachable = rehearsal.points(kind)
+        self._found.unreachable += unreachable
+        self._count(kind + (IN_RECOVERY if level else ""), len(points))
+        return sample([point for point in points if self._is_wanted(level, str(point))], limit)
 
     def _is_wanted(self, level: int, point: str) -> bool:
         return self._plan.at is None or (level < len(self._plan.at) and self._plan.at[level] == point)
@@ -156,26 +177,14 @@ class Explorer:
         self._found.possible[kind] = self._found.possible.get(kind, 0) + possible
         self._found.explored.setdefault(kind, 0)
 
-    def _fail_at(  # noqa: PLR0917 - as above
-        self,
-        point: Point,
-        rehearsal: Rehearsal,
-        start: Path,
-        way: list[str],
-        acknowledged: Sequence[str],
-        depth: int,
-    ) -> None:
+    def _fail_at(self, point: Point, rehearsal: Rehearsal, start: Path, *way: str) -> Ended:
         failed = rehearsal.fail(start, point)
-        here = [*way, str(point)]
-        known = [*acknowledged, *failed.ended.acknowledged]
+        here = " ".join((*way, str(point)))
         if not failed.happened:
-            self._found.missed.append(" ".join(here))
+            self._found.missed.append(here)
         if failed.drifted:
-            self._found.drifted.append(" ".join(here))
-        death = self._worlds.save(f"death-{len(here)}") if depth > 1 and point.kind == KILL else None
-        self._judge(here, known, self._trouble(point, failed.ended))
-        if death is not None and self._plan.recover is not None:
-            self._fail_everywhere(KILL, death, self._plan.recover, here, known, depth - 1)
+            self._found.drifted.append(here)
+        return failed.ended
 
     @staticmethod
     def _trouble(point: Point, ended: Ended) -> str | None:
@@ -189,23 +198,30 @@ class Explorer:
     # Power cuts
 
     def _cut_power(self, kind: str, base: Path) -> None:
-        disk = Disk.of(base, ordered=kind == POWER_CUTS[1])
-        tracing = Tracing(self._worlds.log, watched(reading=True, following=True), with_data=True)
-        ended = self._children.run(self._plan.scenario, self._worlds.begin(base), tracing=tracing)
-        refuse_trouble(self._plan.scenario, ended)
-        world = str(self._worlds.world)
-        with self._worlds.log.open(encoding="ascii") as lines:
-            recording = Recording(parse(lines, world), world, self._children.channel_fd)
-        states = cut_states(Replay(recording, disk), seed=self._plan.seed)
-        self._count(kind, len(states))
-        chosen = [place for place in range(len(states)) if self._is_wanted(0, f"{kind}#{place}")]
-        chosen = [chosen[place] for place in spaced(len(chosen), self._plan.limit)]
+        cutter = PowerCutter(self._children, self._worlds, seed=self._plan.seed)
+        if self._plan.at is None or len(self._plan.at) == 1:
+            self._try_states(kind, cutter.cuts(kind, base, self._plan.scenario))
+        recover = self._plan.recover
+        if self._plan.depth == 1 or recover is None:
+            return
+        deaths = self._rehearse(self._plan.scenario, base).points(KILL)[0]
+        deaths = [point for point in deaths if self._is_wanted(0, str(point))]
+        for death in sample(deaths, self._plan.limit_within):
+            cuts = cutter.cuts_in_recovery(kind, base, self._plan.scenario, death, recover)
+            self._try_states(kind, cuts, str(death))
+
+    def _try_states(self, kind: str, cuts: Cuts, *way: str) -> None:
+        counted = kind + (IN_RECOVERY if way else "")
+        self._count(counted, len(cuts.states))
+        chosen = [place for place in range(len(cuts.states)) if self._is_wanted(len(way), f"{kind}#{place}")]
+        chosen = [chosen[place] for place in spaced(len(chosen), self._plan.limit_within if way else self._plan.limit)]
         for done, place in enumerate(chosen, 1):
-            lay_down(disk, states[place], self._worlds.world)
-            about = f"{_after(recording, states[place].moment)}, {states[place].lost} changes lost: "
-            self._judge([f"{kind}#{place}"], states[place].acknowledged, about=about)
-            self._found.explored[kind] += 1
-            self._progress(kind, done, len(chosen))
+            state = cuts.states[place]
+            cuts.lay_down(state)
+            self._judge([*way, f"{kind}#{place}"], state.acknowledged, about=f"{cuts.describe(state)}: ")
+            self._found.explored[counted] += 1
+            if not way:
+                self._progress(kind, done, len(chosen))
 
     # Judging
 
@@ -222,7 +238,7 @@ class Explorer:
         if found:
             point = " ".join(here)
             replay = "" if here == [UNDISTURBED] else self._plan.command(point)
-            kind = IN_RECOVERY if len(here) > 1 else here[0].partition("@")[0].partition("#")[0]
+            kind = here[-1].partition("@")[0].partition("#")[0] + (IN_RECOVERY if len(here) > 1 else "")
             violation = Violation(
                 kind, point, about + "\n".join(found), tuple(acknowledged), self._worlds.keep(), replay
             )
@@ -232,14 +248,6 @@ class Explorer:
 def _told(ended: Ended) -> str:
     """Return what is known of a bad end."""
     return f"{ended.trouble}\n{ended.error['traceback'] if ended.error else ended.output}".rstrip()
-
-
-def _after(recording: Recording, moment: int) -> str:
-    if moment < 0:
-        return "before the first call"
-    call = recording.calls[moment]
-    number = Counter(done.name for done in recording.calls[: moment + 1])[call.name]
-    return f"after {call.name} number {number}"
 
 
 def _nothing(_world: Path) -> None:

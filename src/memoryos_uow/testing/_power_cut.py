@@ -96,7 +96,7 @@ class _Fingerprints:
 
 def _candidates(replay: Replay, seed: int) -> Iterator[CutState]:
     disk, tried = replay.disk, set()
-    for moment in [-1, *replay.moments]:
+    for moment in [replay.first_moment, *replay.moments]:
         made = [place for place, change in enumerate(disk.changes) if change.moment <= moment]
         certain = frozenset(place for place in made if _is_certain(disk.changes[place], moment))
         open_ones = [place for place in made if place not in certain]

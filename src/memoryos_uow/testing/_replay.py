@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from memoryos_uow.testing._points import Recording
     from memoryos_uow.testing._trace import Call
 
+_SHOWING: Final = frozenset({"fsync", "fdatasync", "sync", "syncfs", ACKNOWLEDGING})
 _SYNCED: Final = re.compile(r"\bO_D?SYNC\b")
 
 
@@ -36,20 +37,19 @@ class _Open:
 
 
 class Replay:
-    """One recording, replayed."""
+    """Recordings of one world, replayed one after the other."""
 
-    def __init__(self, recording: Recording, disk: Disk) -> None:
-        """Replay everything.
-
-        Raises:
-            ExplorerError: the recording holds something that cannot be followed.
-        """
+    def __init__(self, disk: Disk) -> None:
         self.disk = disk
+        self.calls: list[Call] = []
+        """All calls so far; a moment is a position in this list."""
+        self.first_moment = -1
+        """The moment at which the last recording began."""
         self.acknowledged: list[tuple[int, str]] = []
         """Moment and text of every acknowledgement."""
         self.moments: list[int] = []
-        """Positions of the calls after which a power cut can show something new."""
-        self._recording = recording
+        """Those of the last recording's calls after which a power cut can show something new."""
+        self._world, self._channel_fd = "", -1
         self._tables: dict[int, dict[int, _Open]] = {}
         self._now = 0
         self._do: dict[str, Callable[[Call], object]] = {
@@ -73,13 +73,25 @@ class Replay:
             "mmap": self._map,
             ACKNOWLEDGING: self._acknowledge,
         }
-        for position, call in enumerate(recording.calls):
-            self._now = position
+
+    def play(self, recording: Recording) -> None:
+        """Replay what a process did after what earlier ones did.
+
+        Raises:
+            ExplorerError: the recording holds something that cannot be followed.
+        """
+        self._world, self._channel_fd = recording.world, recording.channel_fd
+        self._tables.clear()
+        self.moments.clear()
+        self.first_moment = len(self.calls) - 1
+        for call in recording.calls:
+            self._now = len(self.calls)
+            self.calls.append(call)
             if call.ok and call.name in self._do:
-                before = len(disk.changes)
+                before = len(self.disk.changes)
                 self._do[call.name](call)
-                if len(disk.changes) > before or call.name in ("fsync", "fdatasync", "sync", "syncfs", ACKNOWLEDGING):
-                    self.moments.append(position)
+                if len(self.disk.changes) > before or call.name in _SHOWING:
+                    self.moments.append(self._now)
 
     # What a descriptor stands for
 
@@ -89,7 +101,7 @@ class Replay:
 
     def _opened(self, call: Call, place: int = 0) -> _Open | None:
         """Return what a descriptor stands for, None if that is nothing in the world."""
-        if not call.within(self._recording.world):
+        if not call.within(self._world):
             return None
         descriptor = call.descriptor(place)
         found = self._table(call).get(-1 if descriptor is None else descriptor)
@@ -102,12 +114,11 @@ class Replay:
         return self.disk.find(self._relative(path))
 
     def _relative(self, path: str) -> str:
-        return path.removeprefix(self._recording.world).lstrip("/")
+        return path.removeprefix(self._world).lstrip("/")
 
     def _place(self, path: str) -> tuple[int, str] | None:
         """Return the directory that `path` lies in and its name there, None outside of the world."""
-        world = self._recording.world
-        if not path.startswith(world + "/"):
+        if not path.startswith(self._world + "/"):
             return None
         above, _, name = self._relative(path).rpartition("/")
         directory = self.disk.find(above)
@@ -118,7 +129,7 @@ class Replay:
     def _open(self, call: Call) -> None:
         flags = next((argument for argument in call.arguments if "O_" in argument), "O_CREAT|O_TRUNC")
         place = self._place(call.paths[0]) if call.paths else None
-        node = self._node(call.paths[0]) if call.within(self._recording.world) else None
+        node = self._node(call.paths[0]) if call.within(self._world) else None
         if node is None and place is not None and ("O_CREAT" in flags or call.name == "creat"):
             node = self.disk.new_file(0o600)
             self.disk.rename(self._now, (*place, node))
@@ -155,7 +166,7 @@ class Replay:
 
     def _resize(self, call: Call) -> None:
         opened = self._opened(call) if call.name == "ftruncate" else None
-        node = opened.node if opened else self._node(call.paths[0]) if call.within(self._recording.world) else None
+        node = opened.node if opened else self._node(call.paths[0]) if call.within(self._world) else None
         if node is not None and self.disk.sizes.get(node) != call.integer(1):
             self.disk.resize(self._now, node, call.integer(1))
 
@@ -166,11 +177,11 @@ class Replay:
 
     def _map(self, call: Call) -> None:
         shared = "MAP_SHARED" in call.arguments[3] and "PROT_WRITE" in call.arguments[2]
-        if shared and call.within(self._recording.world) and not call.paths[0].endswith(LOST_AT_A_CUT):
+        if shared and call.within(self._world) and not call.paths[0].endswith(LOST_AT_A_CUT):
             self._refuse(call)
 
     def _refuse(self, call: Call) -> None:
-        if call.within(self._recording.world):
+        if call.within(self._world):
             raise ExplorerError(
                 f"What {call.name} does to {self._relative(call.paths[0])} cannot be followed, so no power cut can be"
                 " explored.",
@@ -224,7 +235,7 @@ class Replay:
         self._tables[call.result or 0] = table if shared else dict(table)
 
     def _acknowledge(self, call: Call) -> None:
-        if call.descriptor(0) == self._recording.channel_fd:
+        if call.descriptor(0) == self._channel_fd:
             message = json.loads(call.data(1))
             if "acknowledged" in message:
                 self.acknowledged.append((self._now, message["acknowledged"]))
