@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test venv lint format types floors unit coverage bench bench-tiny lock build clean
+.PHONY: help demo test venv lint format types floors unit coverage explore bench bench-tiny lock build clean
 
 bin := .venv/bin
 python := $(bin)/python
@@ -18,6 +18,7 @@ help: ## this list
 	@echo 'make types        mypy, strict'
 	@echo 'make floors       import-linter: no file imports from a floor above its own'
 	@echo 'make unit         pytest only; one test: make unit ARGS="-k savepoint"'
+	@echo 'make explore      the crash tests at a thousand points of each kind, not a few; all: ARGS="--explore-limit 0"'
 	@echo 'make bench        measure; make bench-tiny only runs each benchmark once'
 	@echo 'make lock         renew requirements/dev.lock from pyproject.toml'
 	@echo 'make build        wheel and sdist in dist/'
@@ -58,6 +59,9 @@ unit: venv
 coverage: venv
 	@echo '==> pytest with branch coverage'
 	@$(python) -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+explore: venv
+	@$(python) -m pytest tests/crash --explore-limit 1000 --explore-report explored.md $(ARGS)
 
 bench: venv
 	@$(python) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)

@@ -45,13 +45,13 @@ class CrashExplorer:
         """
         from memoryos_uow.testing import explore  # noqa: PLC0415 - see above
 
-        options.setdefault(
-            "work_dir", self._work_dir / f"exploration-{self._config.stash.get(_explored, []).__len__()}"
-        )
-        if self._config.getoption("--explore-all"):
-            limit = None
+        wanted = self._config.getoption("--explore-limit")
+        if wanted is not None:
+            limit = wanted or None
+        explored = self._config.stash.setdefault(_explored, [])
+        options.setdefault("work_dir", self._work_dir / f"exploration-{len(explored)}")
         found = explore(scenario, oracle, limit=limit, **options)
-        self._config.stash.setdefault(_explored, []).append(found)
+        explored.append(found)
         found.check()
         if found.skipped and not found.points:
             pytest.skip("; ".join(f"{kind}: {why}" for kind, why in found.skipped.items()))

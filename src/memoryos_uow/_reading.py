@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from memoryos_uow._transactions import blaming
-from memoryos_uow.abc import ASK_THE_STORE, MISSING, OutsideStore, Publisher
+from memoryos_uow.abc import ASK_THE_STORE, MISSING, Capability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ class Reading:
     def read(self, unit: UnitState, store: Store, key: str, default: object) -> Any:
         """Return a record as the unit sees it: with its own writes, else as committed, or `default`."""
         # What lies outside the ledger is not in the transaction either: there the buffer is the only source.
-        outside = isinstance(store, (OutsideStore, Publisher))
+        outside = store.capability is not Capability.SAME_TRANSACTION
         waiting = unit.buffer.newest(store.name, key, applied=outside)
         if waiting is not None:
             value = store.overlay(waiting)

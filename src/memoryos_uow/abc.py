@@ -42,13 +42,39 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
+# What a store of another package needs is importable from here at run time.
+from memoryos_uow._limits import Limits
+from memoryos_uow._names import Band, Operation
+from memoryos_uow._records import Content, Found, Hit
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from memoryos_uow._limits import Limits
-    from memoryos_uow._names import Band, Operation
-    from memoryos_uow._records import Content, Found, Hit
+
+__all__ = [
+    "ASK_THE_STORE",
+    "MISSING",
+    "NEEDED",
+    "Absent",
+    "Band",
+    "Capability",
+    "Content",
+    "Found",
+    "Hit",
+    "Home",
+    "Limits",
+    "Operation",
+    "OutsideStore",
+    "Parameters",
+    "Publisher",
+    "Reader",
+    "Redo",
+    "Store",
+    "Transaction",
+    "UnitFacts",
+    "Write",
+]
 
 
 class Capability(StrEnum):

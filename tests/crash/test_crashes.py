@@ -65,6 +65,15 @@ def test_kill_in_recovery_leaves_all_or_nothing(name: str, explored: Callable[..
     explored(name, programs.six, depth=2, recover=programs.recover, limit=4)
 
 
+@pytest.mark.parametrize(("name", "setup"), [("mixed", programs.six), ("delete", programs.four)])
+def test_power_cut_in_recovery_takes_nothing(
+    name: str, setup: Callable[[Path], None], explored: Callable[..., None]
+) -> None:
+    """What a process wrote and was killed before it could sync is not built upon before it is synced."""
+    options = {"kinds": ["power-cut"], "depth": 2, "recover": programs.recover, "calls": ["fdatasync"]}
+    explored(name, setup, limit=36, **options)
+
+
 @pytest.mark.parametrize("kind", ONCE)
 def test_one_error_costs_one_unit_at_most(kind: str, explored: Callable[..., None]) -> None:
     """An error at any call is a typed one, with the state whole; the next unit of the same process works."""

@@ -10,6 +10,7 @@ import pytest
 from memoryos_uow import Durability, _ambient
 from memoryos_uow.errors import LedgerBusy
 from tests import processes
+from tests.engines.conftest import PATIENT_S
 from tests.engines.looking import insert, is_free, rows, thread, watch_turn
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def test_waiting_for_another_thread_is_counted(engine: SQLiteEngine, path: Path)
         tx.commit()
 
     with thread(second) as raised:
-        waited_for.wait()
+        assert waited_for.wait(PATIENT_S)
         first.commit()
     assert (raised, waits, first.busy_waits) == ([], [1], 0)
     assert rows(path) == [1, 2]

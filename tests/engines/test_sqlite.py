@@ -15,6 +15,7 @@ from memoryos_uow import Durability, _ambient
 from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.errors import LedgerBusy, LedgerCorrupt, LedgerError, UsageError
 from tests import processes
+from tests.engines.conftest import PATIENT_S
 from tests.engines.looking import insert, is_free, rows, thread, watch_turn
 from tests.processes import without_rights
 
@@ -413,7 +414,7 @@ def test_a_patience_beyond_sqlites_numbers_is_still_patience(path: Path, open_en
     waited_for = watch_turn(engine)
     tx = engine.begin()
     with thread(lambda: engine.begin().rollback()) as raised:
-        waited_for.wait()
+        assert waited_for.wait(PATIENT_S)
         tx.rollback()
     assert raised == []
 
@@ -462,7 +463,7 @@ def test_close_waits_for_the_transaction_of_another_thread(engine: SQLiteEngine,
     tx = engine.begin()
     tx.execute("INSERT INTO t VALUES (1)")
     with thread(engine.close) as raised:
-        waited_for.wait()
+        assert waited_for.wait(PATIENT_S)
         tx.commit()
     assert raised == []
     assert rows(path) == [1]
@@ -527,11 +528,11 @@ def test_busy_turn_is_named_with_its_time(engine: SQLiteEngine) -> None:
     def hold() -> None:
         tx = engine.begin()
         began.set()
-        ended.wait()
+        assert ended.wait(PATIENT_S)
         tx.rollback()
 
     with thread(hold):
-        began.wait()
+        assert began.wait(PATIENT_S)
         with pytest.raises(LedgerBusy, match=r"Other units of this process kept .* locked for 0 s") as busy:
             engine.begin(wait_s=0)
         ended.set()

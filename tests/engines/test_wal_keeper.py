@@ -11,6 +11,7 @@ import pytest
 
 from memoryos_uow.engines import _wal_keeper
 from memoryos_uow.engines._wal_keeper import COMMITS_PER_CHECKPOINT, WalKeeper
+from tests.engines.conftest import PATIENT_S
 from tests.engines.looking import insert, rows
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def test_log_is_copied_back_after_its_count(
     log = path.with_name("memory.db-wal")
     size = log.stat().st_size
     note_commits(keeper)
-    watched.closed.acquire()
+    assert watched.closed.acquire(timeout=PATIENT_S)
     assert in_the_file_itself(path) == 1
     assert path.stat().st_size > before
     assert log.stat().st_size == size
@@ -106,7 +107,7 @@ def test_an_open_transaction_and_an_open_read_are_not_disturbed(
         tx = engine.begin()
         tx.execute("INSERT INTO t VALUES (3)")
         note_commits(keeper)
-        watched.closed.acquire()
+        assert watched.closed.acquire(timeout=PATIENT_S)
         assert watched.asked == ["PRAGMA wal_checkpoint(PASSIVE)"]
         assert reading.execute("SELECT count(*) FROM t").fetchone() == (1,)
         tx.commit()
@@ -126,9 +127,9 @@ def test_a_checkpoint_that_fails_harms_nobody(engine: SQLiteEngine, watched: typ
 
     keeper = WalKeeper(connect)
     note_commits(keeper)
-    failed.wait()
+    assert failed.wait(PATIENT_S)
     note_commits(keeper)
-    watched.closed.acquire()
+    assert watched.closed.acquire(timeout=PATIENT_S)
     keeper.stop()
     assert in_the_file_itself(path) == 1
 
@@ -140,7 +141,7 @@ def test_statistics_are_kept_now_and_then(
     monkeypatch.setattr(_wal_keeper, "_CHECKPOINTS_PER_OPTIMIZE", 2)
     for _ in range(4):
         note_commits(keeper)
-        watched.closed.acquire()
+        assert watched.closed.acquire(timeout=PATIENT_S)
     checkpoint, optimize = "PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA optimize"
     assert watched.asked == [checkpoint, checkpoint, optimize, checkpoint, checkpoint, optimize]
 
@@ -148,7 +149,7 @@ def test_statistics_are_kept_now_and_then(
 def test_stopping_ends_the_thread(keeper: WalKeeper, watched: type[Watched]) -> None:
     """After stop the thread is gone, also when commits were counted that it had not come to."""
     note_commits(keeper)
-    watched.closed.acquire()
+    assert watched.closed.acquire(timeout=PATIENT_S)
     note_commits(keeper)
     keeper.stop()
     assert threading.active_count() == 1
@@ -159,7 +160,7 @@ def test_after_stopping_it_can_be_needed_again(keeper: WalKeeper, watched: type[
     """A keeper that was stopped, as a fork does it, checkpoints again when enough commits were counted."""
     for _ in range(2):
         note_commits(keeper)
-        watched.closed.acquire()
+        assert watched.closed.acquire(timeout=PATIENT_S)
         keeper.stop()
     assert watched.asked == ["PRAGMA wal_checkpoint(PASSIVE)"] * 2
 
@@ -212,7 +213,7 @@ def test_engine_counts_its_commits(engine: SQLiteEngine, path: Path, monkeypatch
 
     engine._keeper._connect = connect_watched
     insert(engine, 2)
-    checkpointed.wait()
+    assert checkpointed.wait(PATIENT_S)
     engine.close()
     assert threading.active_count() == 1
     assert rows(path) == [0, 1, 2]

@@ -44,7 +44,7 @@ ONE_RECOVERER: Final = Configuration("one recoverer", crashes=3, leases=2, silen
 TWO_RECOVERERS: Final = Configuration("two recoverers", crashes=2, leases=2, silences=1, losses=0, recoverers=2)
 SAFETY: Final = (ONE_RECOVERER, TWO_RECOVERERS)
 # Looking for runs that never end costs several times as much.
-LIVENESS: Final = (replace(ONE_RECOVERER, leases=1), replace(TWO_RECOVERERS, crashes=1, leases=1))
+LIVENESS: Final = (replace(ONE_RECOVERER, leases=1), replace(TWO_RECOVERERS, leases=1))
 SMALL: Final = replace(ONE_RECOVERER, crashes=2, leases=1)
 """Enough to find each seeded fault."""
 BY_HAND: Final = (

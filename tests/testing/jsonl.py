@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memoryos_uow import Operation, RecordExists, RecordMissing, StoreUnavailable, UsageError
-from memoryos_uow._records import Content, Found
-from memoryos_uow.abc import MISSING, Capability
+from memoryos_uow.abc import MISSING, Capability, Content, Found
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -6,7 +6,7 @@ the presence of a file would tell one space what another one holds, and erasing 
 
 Promise: a large blob is durable as a file before the decision and referred to by the decision, so a crash leaves at
 most a file to which nothing refers, and so does overwriting and deleting. `Ledger.recover` sweeps such files; one that
-a unit at work is about to refer to is never swept. What is read has the size and digest that were recorded.
+a unit at work is about to refer to is never swept, nor anything that is not named like them. What is read has the size and digest that were recorded.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ INLINE_BELOW_BYTES: Final = 65_536
 """Blobs of fewer bytes live in the ledger's file (design, section 4)."""
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_FILE: Final = re.compile(r"[0-9a-f]{16}/[0-9a-f]{2}/[0-9a-f]{64}")
 
 
 class _Blob(NamedTuple):
@@ -243,7 +244,7 @@ class BlobStore(RecordStore):
         keep.update(planned)
         with self._translated("sweep"):
             # A file in tmp/ belongs to a unit that is at work now, if there is one.
-            return remove_files(self._root, keep, temporary=not any("/" in token for token in planned))
+            return remove_files(self._root, keep, named=_FILE, temporary=not any("/" in token for token in planned))
 
     def _translated(self, what: str) -> AbstractContextManager[None]:
         return translated(self._name, f"{what} its directory")

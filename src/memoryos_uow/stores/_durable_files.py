@@ -20,6 +20,7 @@ one is replaced, a sound one gets a new modification time, so that a sweep by ag
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import suppress
 from itertools import takewhile
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 TEMPORARY: Final = "tmp"
 """The directory in a root for files that are not whole yet."""
+
+_TEMPORARY_NAME: Final = re.compile(rf"{TEMPORARY}/[0-9a-f]{{32}}")
 
 
 class NewFile(NamedTuple):
@@ -96,10 +99,11 @@ def read_file(root: Path, folders: Sequence[str], name: str, size: int) -> bytes
         return b"".join(folder.read(name, size))
 
 
-def remove_files(root: Path, keep: Collection[str], *, temporary: bool) -> int:
-    """Remove the files below `root` whose path, with slashes, is not in `keep`; return how many.
+def remove_files(root: Path, keep: Collection[str], *, named: re.Pattern[str], temporary: bool) -> int:
+    """Remove the files below `root` that are `named` like ours and not in `keep`; return how many.
 
-    Files in ``tmp/`` go with `temporary` only. Directories stay: a unit may be about to put a file into one.
+    Both speak of paths with slashes. What is named otherwise is somebody else's and stays. Files in ``tmp/`` go with
+    `temporary` only. Directories stay: a unit may be about to put a file into one.
 
     Raises:
         OSError: the directory cannot be read.
@@ -107,10 +111,12 @@ def remove_files(root: Path, keep: Collection[str], *, temporary: bool) -> int:
     removed = 0
     for directory, _, names in os.walk(root, onerror=_raise):
         folders = Path(directory).relative_to(root).parts
-        if folders[:1] == (TEMPORARY,) and not temporary:
+        ours = _TEMPORARY_NAME if folders == (TEMPORARY,) else named
+        if ours is _TEMPORARY_NAME and not temporary:
             continue
         for name in names:
-            if "/".join((*folders, name)) not in keep:
+            path = "/".join((*folders, name))
+            if ours.fullmatch(path) and path not in keep:
                 with suppress(FileNotFoundError):
                     Path(directory, name).unlink()
                     removed += 1

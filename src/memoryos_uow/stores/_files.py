@@ -14,6 +14,7 @@ several names the change becomes visible one by one, all of it in the end.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -29,7 +30,7 @@ from memoryos_uow.errors import StoreError, StoreUnavailable
 from memoryos_uow.stores._blob_keys import key_problem
 from memoryos_uow.stores._claims import HOME, claim_of, is_others, ledger_id, stake
 from memoryos_uow.stores._directory import Directory
-from memoryos_uow.stores._durable_files import NewFile, make_root, root_problem, write_files
+from memoryos_uow.stores._durable_files import NewFile, make_root, remove_files, root_problem, write_files
 from memoryos_uow.stores._os_errors import translated
 from memoryos_uow.stores._outside import HeadStore, Value
 
@@ -50,6 +51,7 @@ HIDDEN: Final = ".uow"
 _OURS: Final = frozenset({HIDDEN, HOME})
 _STAGE: Final = "stage"
 _LOCK: Final = "lock"
+_NOTHING: Final = re.compile(r"(?!)")
 _SEGMENT_BYTES_MAX: Final = 255
 _LOCK_WAIT_S: Final = 30.0
 _STRANGE: Final = "Something that this store did not write has that name, or stands in its way."
@@ -346,13 +348,15 @@ class FileStore(HeadStore):
         self._clear(uow_id)
 
     def sweep(self, tx: Transaction, planned: Collection[str]) -> int:
-        """Remove what was staged for units that are not at work any more; return how many units that were."""
-        with suppress(FileNotFoundError):
-            orphans = [path.name for path in (self._hidden / _STAGE).iterdir() if path.name not in planned]
-            for uow_id in orphans:
-                self._clear(uow_id)
-            return len(orphans)
-        return 0
+        """Remove what was staged for units that are not at work any more; return how many pieces that were."""
+        orphans: list[str] = []
+        with self._translated("sweep"), suppress(FileNotFoundError):
+            orphans += [path.name for path in (self._hidden / _STAGE).iterdir() if path.name not in planned]
+        for uow_id in orphans:
+            self._clear(uow_id)
+        with self._translated("sweep"):
+            half_written = 0 if planned else remove_files(self._hidden, (), named=_NOTHING, temporary=True)
+        return len(orphans) + half_written
 
     # Reading
 

@@ -5,13 +5,15 @@ ledger records each store's name, kind and configuration; here a kind becomes a 
 announce themselves by an entry point in the group ``memoryos_uow.stores``: its name is the kind, its object is called
 with ``(name, config)`` and returns the store, `config` being what the store's `setup` once returned.
 
-Promise: a kind that is not known here is left out, never guessed.
+Promise: a kind that is not known here, or that cannot be made, is left out, never guessed; so a package that is broken
+prevents nobody from opening the ledger and recovering the rest.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from memoryos_uow import _log
 from memoryos_uow.stores._blobs import BlobStore
 from memoryos_uow.stores._documents import DocumentStore
 from memoryos_uow.stores._files import FileStore
@@ -39,7 +41,19 @@ _BUILT_IN: Final[Mapping[str, Callable[[str, Mapping[str, Any]], Store]]] = {
 
 
 def recorded_store(name: str, kind: str, config: Mapping[str, Any]) -> Store | None:
-    """Return the store that a ledger records under `name`, None if no such kind is installed."""
+    """Return the store that a ledger records under `name`, None if no such kind is installed and in order."""
+    try:
+        made = _made(name, kind, config)
+        if made is not None and (made.name, made.kind) == (name, kind):
+            return made
+        reason = "not installed" if made is None else "another name or kind"
+    except Exception as error:  # noqa: BLE001 - whatever a package of somebody else's raises, the other stores come next
+        reason = type(error).__name__
+    _log.warn("uow.store_left_out", store=name, kind=kind, reason=reason)
+    return None
+
+
+def _made(name: str, kind: str, config: Mapping[str, Any]) -> Store | None:
     if kind in _BUILT_IN:
         return _BUILT_IN[kind](name, config)
     from importlib.metadata import entry_points  # noqa: PLC0415 - only for kinds that are not ours

@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
             kinds=_kinds(wanted),
             depth=2 if wanted.depth == 2 or (wanted.at and " " in wanted.at) else 1,  # noqa: PLR2004 - as typed
             limit=wanted.limit,
+            calls=wanted.calls.split(",") if wanted.calls else None,
             timeout_s=wanted.timeout,
             seed=wanted.seed,
             method=wanted.method,
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kinds", default=KILL, help="comma-separated: kill, EIO, ENOSPC+, short-write, power-cut...")
     parser.add_argument("--depth", type=int, choices=(1, 2), default=1, help="2: crashes in the recovery as well")
     parser.add_argument("--limit", type=int, help="at most so many points of each kind, evenly spaced")
+    parser.add_argument("--calls", help="comma-separated: explore only points at these calls, such as fsync,fdatasync")
     parser.add_argument("--raises", action="append", help="an exception that the scenario may end with after an error")
     parser.add_argument("--work-dir", help="an empty directory (default: a new temporary one)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds after which a run hangs")

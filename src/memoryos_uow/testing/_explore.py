@@ -15,7 +15,7 @@ from memoryos_uow.testing._worlds import Worlds
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from memoryos_uow.testing._functions import Reference
     from memoryos_uow.testing._report import Exploration
@@ -31,6 +31,7 @@ def explore(
     kinds: Sequence[str] = (KILL,),
     depth: Literal[1, 2] = 1,
     limit: int | None = None,
+    calls: Collection[str] | None = None,
     raises: Sequence[Reference] = (UnitOfWorkError,),
     timeout_s: float = 60.0,
     seed: int = 0,
@@ -60,6 +61,8 @@ def explore(
             the power is cut in it.
         limit: about so many points of each kind, evenly spaced; default: all. At depth 2 the points in recoveries are
             of a kind of their own, spread over as many deaths as there are points in each of their recoveries.
+        calls: explore only points at calls of these names, such as ``("fsync", "fdatasync")``; for power cuts in
+            recoveries, only deaths at these.
         raises: exceptions that a scenario may end with after an error; any other is a violation.
         timeout_s: a run that takes longer hangs, which is a violation.
         seed: for the random part of the states of a power cut.
@@ -90,6 +93,7 @@ def explore(
         kinds=tuple(check_kind(kind) for kind in kinds),
         depth=depth,
         limit=limit,
+        calls=frozenset(calls) if calls is not None else None,
         raises=tuple(reference(one) for one in raises),
         seed=seed,
         at=tuple(at.split()) if at else None,

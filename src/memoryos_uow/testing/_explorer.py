@@ -52,6 +52,7 @@ class Plan:
     kinds: tuple[str, ...]
     depth: int
     limit: int | None
+    calls: frozenset[str] | None
     raises: tuple[Function, ...]
     seed: int
     at: tuple[str, ...] | None
@@ -168,7 +169,11 @@ class Explorer:
         points, unreachable = rehearsal.points(kind)
         self._found.unreachable += unreachable
         self._count(kind + (IN_RECOVERY if level else ""), len(points))
-        return sample([point for point in points if self._is_wanted(level, str(point))], limit)
+        return sample(self._wanted(level, points), limit)
+
+    def _wanted(self, level: int, points: Sequence[Point]) -> list[Point]:
+        calls = self._plan.calls if level == 0 else None
+        return [p for p in points if (calls is None or p.call in calls) and self._is_wanted(level, str(p))]
 
     def _is_wanted(self, level: int, point: str) -> bool:
         return self._plan.at is None or (level < len(self._plan.at) and self._plan.at[level] == point)
@@ -204,8 +209,7 @@ class Explorer:
         recover = self._plan.recover
         if self._plan.depth == 1 or recover is None:
             return
-        deaths = self._rehearse(self._plan.scenario, base).points(KILL)[0]
-        deaths = [point for point in deaths if self._is_wanted(0, str(point))]
+        deaths = self._wanted(0, self._rehearse(self._plan.scenario, base).points(KILL)[0])
         for death in sample(deaths, self._plan.limit_within):
             cuts = cutter.cuts_in_recovery(kind, base, self._plan.scenario, death, recover)
             self._try_states(kind, cuts, str(death))
