@@ -1,4 +1,4 @@
-"""What the tests of recovery share: a ledger with four stores, units that die at a chosen step, and a look at it all."""
+"""What the tests of recovery share: a ledger with four stores, and units that die or stop at a chosen step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from memoryos_uow import Ledger
 from memoryos_uow._ambient import now_text
 from memoryos_uow._canonical import sha256_hex
 from memoryos_uow.stores import BlobStore, DocumentStore, FileStore, SQLiteFileStore
-from memoryos_uow.testing._forks import Child, fork, kill_own_process
+from memoryos_uow.testing._forks import fork, kill_own_process
 from tests.units import SPACE, rows
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from memoryos_uow.abc import Store
+    from memoryos_uow.testing._forks import Child
 
 OUTSIDE: Final = ("photos", "archive", "files")
 NOBODY: Final = json.dumps(["another boot", "pid:[1]", 1, 1])

@@ -1,4 +1,4 @@
-"""A commit whose answer is lost: it is proven gone, found, or called in doubt, and never claimed to be what it is not."""
+"""A commit whose answer is lost: it is proven gone, found, or called in doubt; never claimed to be what it is not."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Liar(engine_module._Connection):
 
     lies = ""
 
-    def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:  # type: ignore[override]
+    def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
         if sql == "COMMIT" and Liar.lies:
             how, Liar.lies = Liar.lies, "" if Liar.lies != "always" else "always"
             super().execute("COMMIT" if how == "done" else "ROLLBACK")
@@ -135,7 +135,7 @@ def test_a_decision_that_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_commit_that_is_proven_gone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When it did not happen, a later durable row says so, nothing of it is left in any store, and the error says why."""
+    """When it did not happen, a later durable row says so, no store holds anything of it, and the error says why."""
     with open_ledger(place) as ledger:
         lying(monkeypatch, ledger, "undone")
         with pytest.raises(LedgerError, match="disk") as caught:

@@ -16,6 +16,7 @@ from memoryos_uow import (
     LedgerCorrupt,
     LedgerError,
     Limits,
+    MigrationError,
     SchemaTooNew,
     StoreError,
     UsageError,
@@ -240,6 +241,31 @@ def test_without_migrating_no_ledger_is_made(tmp_path: Path, there: bool) -> Non
     assert path.exists() is there
     if there:
         assert list(everything(path)) == ["mine", "(schema)"]
+
+
+@pytest.mark.parametrize("migrate", [False, True])
+def test_a_table_that_only_bears_the_name_is_refused(tmp_path: Path, migrate: bool) -> None:
+    """Somebody's own table of a ledger's name is called that, with or without migrating, and left alone."""
+    path = tmp_path / "memory.db"
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE unit_of_work (mine)")
+    with pytest.raises(MigrationError, match="name of a ledger's that is none"):
+        Ledger.open(path, migrate=migrate)
+    assert everything(path)["unit_of_work"] == []
+    assert list(everything(path)) == ["unit_of_work", "(schema)"]
+
+
+@pytest.mark.parametrize("migrate", [False, True])
+def test_a_newer_ledger_is_refused(tmp_path: Path, migrate: bool) -> None:
+    """A ledger of a later version is called that, with or without migrating, and left alone."""
+    path = tmp_path / "memory.db"
+    Ledger.open(path).close()
+    with closing(connect(path)) as connection, connection:
+        connection.execute("INSERT INTO uow_schema VALUES ('2.0.0', '', '')")
+    before = everything(path)
+    with pytest.raises(SchemaTooNew):
+        Ledger.open(path, migrate=migrate)
+    assert everything(path) == before
 
 
 @pytest.fixture

@@ -35,7 +35,12 @@ def test_a_child_has_a_name_of_its_own() -> None:
 def name_of_child() -> tuple[str, int]:
     """Start a child that says its name and then waits to be killed; return the name and the process id."""
     reading, writing = os.pipe()
-    child = fork(lambda: (os.write(writing, _owner.own_name().encode()), signal.pause()))
+
+    def work() -> None:
+        os.write(writing, _owner.own_name().encode())
+        signal.pause()
+
+    child = fork(work)
     name = os.read(reading, 1000).decode()
     os.close(reading)
     os.close(writing)
@@ -72,7 +77,9 @@ def test_what_cannot_be_seen_from_here_is_not_called_gone(position: int) -> None
     assert not _owner.is_gone(json.dumps(name))
 
 
-@pytest.mark.parametrize("name", ["", "null", "5", "[]", "{}", '"abcd"', "[1,2,3,4]", "not json", "[null,null,null,null]"])
+@pytest.mark.parametrize(
+    "name", ["", "null", "5", "[]", "{}", '"abcd"', "[1,2,3,4]", "not json", "[null,null,null,null]"]
+)
 def test_a_name_that_makes_no_sense_is_not_called_gone(name: str) -> None:
     """Whatever stands in the column, nobody is declared dead because of it."""
     assert not _owner.is_gone(name)

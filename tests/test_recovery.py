@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memoryos_uow import ConflictError, Ledger, StoreError, StoreUnavailable, UnitOfWorkError
+from memoryos_uow import ConflictError, StoreError, StoreUnavailable, UnitOfWorkError
 from memoryos_uow._open_ledger import OpenLedger
 from memoryos_uow.stores import DocumentStore
 from memoryos_uow.testing import fault_points
@@ -36,6 +36,8 @@ from tests.units import SPACE, rows
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from memoryos_uow import Ledger
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are killed and stopped by signals")
 
@@ -142,7 +144,7 @@ def test_several_recoverers_share_the_work(tmp_path: Path, count: int) -> None:
         def act() -> None:
             os.close(writing)
             os.read(reading, 1)  # until the parent closes its end: all begin together
-            with OpenLedgerWithoutRecovery(place) as ledger:
+            with open_without_recovery(place) as ledger:
                 report = ledger.recover()
             (tmp_path / f"report-{name}").write_text(json.dumps([report.rolled_forward, report.in_doubt]))
 
@@ -162,21 +164,11 @@ def test_several_recoverers_share_the_work(tmp_path: Path, count: int) -> None:
         assert all(ledger["archive"].get(f"r{n}", space_id=SPACE) == {"n": 1} for n in range(300))
 
 
-class OpenLedgerWithoutRecovery:
+def open_without_recovery(place: Path) -> Ledger:
     """A ledger whose opening leaves everything to `recover`."""
-
-    def __init__(self, place: Path) -> None:
-        before, OpenLedger._recover_leftovers = OpenLedger._recover_leftovers, lambda _self: None  # type: ignore[method-assign]
-        try:
-            self._ledger = open_ledger(place)
-        finally:
-            OpenLedger._recover_leftovers = before  # type: ignore[method-assign]
-
-    def __enter__(self) -> Ledger:
-        return self._ledger
-
-    def __exit__(self, *_: object) -> None:
-        self._ledger.close()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(OpenLedger, "_recover_leftovers", lambda _self: None)
+        return open_ledger(place)
 
 
 # Owners
@@ -312,7 +304,7 @@ def with_moody_archive(mood: Moody) -> list[Any]:
 
 
 def test_a_store_that_is_silent_after_the_decision(tmp_path: Path) -> None:
-    """The unit is committed and its records are seen; it is listed in doubt until the store answers, and then settled."""
+    """The unit is committed and its records are seen; it is listed in doubt until the store answers."""
     place, mood = begun(tmp_path / "ledger"), Moody()
     with open_ledger(place, stores=with_moody_archive(mood)) as ledger:
         uow_id = write(ledger, 2)
@@ -335,7 +327,7 @@ def test_a_store_that_is_silent_after_the_decision(tmp_path: Path) -> None:
 
 
 def test_a_silent_store_blocks_nobody(tmp_path: Path) -> None:
-    """Units of other stores, units after it on the same record, and opening go on; in the end the newest value stands."""
+    """Units of other stores, later units on the same record, and opening go on; the newest value stands."""
     place, mood = begun(tmp_path / "ledger"), Moody()
     with open_ledger(place, stores=with_moody_archive(mood)) as ledger:
         first, second = write(ledger, 2), write(ledger, 3)
@@ -430,7 +422,7 @@ def test_a_store_that_is_not_registered(tmp_path: Path) -> None:
 
 
 def test_an_undecided_unit_of_a_store_that_is_not_registered(tmp_path: Path) -> None:
-    """What it made before the decision cannot be removed yet: the unit waits, in doubt, for a ledger with that store."""
+    """What it made before the decision cannot be removed yet: the unit waits for a ledger with that store."""
     place = begun(tmp_path / "ledger")
     dies(place, "DECIDE", after=False)
     with open_ledger(place, stores=[DocumentStore("notes")]) as ledger:
@@ -445,7 +437,7 @@ def test_an_undecided_unit_of_a_store_that_is_not_registered(tmp_path: Path) -> 
 
 
 def test_opening_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once its time is over, opening leaves the rest to `recover`; between batches, so that what is begun is finished."""
+    """Once its time is over, opening leaves the rest to `recover`; what is begun is finished."""
     place = begun(tmp_path / "ledger")
     leave(place, 25, decided=True)
     monkeypatch.setattr("memoryos_uow._recovery._BATCH", 10)

@@ -35,7 +35,7 @@ def test_ledger_that_cannot_be_read_after_the_decision_is_no_failure(
 
 
 def test_bytes_are_removed_only_after_the_log_is_synced(tmp_path: Path) -> None:
-    """A sweep may follow a delete that is in memory only: a power cut brings the record back, so its bytes must stay."""
+    """A sweep may follow a delete that a power cut would take back, so it syncs that first."""
     programs.four(tmp_path)
     with programs.open_ledger(tmp_path) as ledger:
         with ledger.unit(space_id=SPACE, band="GREEN") as uow:
@@ -50,9 +50,12 @@ def test_second_file_is_synced_although_nothing_changes_in_it(tmp_path: Path) ->
     """Redoing what a killed process had written already writes nothing: its own sync has to be asked for."""
     (tmp_path / "six").touch()
     programs.four(tmp_path)
-    with programs.open_ledger(tmp_path) as ledger, fault_points() as points:
-        with ledger.unit(space_id=SPACE, band="GREEN") as uow:
-            uow["archive"].update("n0", {"n": 1})
+    with (
+        programs.open_ledger(tmp_path) as ledger,
+        fault_points() as points,
+        ledger.unit(space_id=SPACE, band="GREEN") as uow,
+    ):
+        uow["archive"].update("n0", {"n": 1})
     last = len(points.names) - 1 - points.names[::-1].index("sqlite3.Connection.executemany")
     assert points.names[last + 1 : last + 3] == ["sqlite3.Connection.execute", "os.open"]
     assert "os.fsync" in points.names[last:]
@@ -61,8 +64,11 @@ def test_second_file_is_synced_although_nothing_changes_in_it(tmp_path: Path) ->
 def test_relaxed_decision_is_synced_before_it_is_published(tmp_path: Path) -> None:
     """With durability="normal" a store outside the ledger is shown nothing that a power cut could take back."""
     programs.six_normal(tmp_path)
-    with programs.open_ledger(tmp_path) as ledger, fault_points() as points:
-        with ledger.unit(space_id=SPACE, band="GREEN") as uow:
-            uow["archive"].update("n0", {"n": 1})
+    with (
+        programs.open_ledger(tmp_path) as ledger,
+        fault_points() as points,
+        ledger.unit(space_id=SPACE, band="GREEN") as uow,
+    ):
+        uow["archive"].update("n0", {"n": 1})
     publishing = len(points.names) - 1 - points.names[::-1].index("sqlite3.Connection.executemany")
     assert "os.fsync" in points.names[:publishing]

@@ -11,11 +11,10 @@ import pytest
 
 from memoryos_uow import Durability
 from memoryos_uow.engines.sqlite import SQLiteEngine
+from tests.engines.looking import PATIENT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PATIENT_S = 60.0  # never waited for in full: what is waited for is sure to come
 
 
 class Opener(Protocol):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from memoryos_uow.engines.sqlite import SQLiteEngine
 
 
+PATIENT_S = 60.0  # never waited for in full: what is waited for is sure to come
+
+
 def rows(path: Path, sql: str = "SELECT x FROM t ORDER BY rowid") -> list[Any]:
     """The first column of a query, asked on a connection that has nothing to do with the library."""
     with closing(sqlite3.connect(path)) as connection:

@@ -10,8 +10,7 @@ import pytest
 from memoryos_uow import Durability, _ambient
 from memoryos_uow.errors import LedgerBusy
 from tests import processes
-from tests.engines.conftest import PATIENT_S
-from tests.engines.looking import insert, is_free, rows, thread, watch_turn
+from tests.engines.looking import PATIENT_S, insert, is_free, rows, thread, watch_turn
 
 if TYPE_CHECKING:
     import subprocess

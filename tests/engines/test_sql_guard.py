@@ -350,7 +350,6 @@ def test_asking_leaves_the_reader_as_it_was(guard: SqlGuard, opened: SQLiteEngin
     ("sql", "fits", "others"),
     [
         ("INSERT INTO bare VALUES (?, ?)", (1, 2), [(), (1,), (1, 2, 3)]),
-        ("INSERT INTO bare VALUES (?2, ?1)", (1, 2), [(), (1,), (1, 2, 3)]),
         ("INSERT INTO bare VALUES (:a, $b)", {"a": 1, "b": 2}, [{}, {"a": 1}, {"b": 1}]),
         ("SELECT 1", (), [(1,)]),
     ],

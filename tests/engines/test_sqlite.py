@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 import threading
@@ -15,8 +17,7 @@ from memoryos_uow import Durability, _ambient
 from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.errors import LedgerBusy, LedgerCorrupt, LedgerError, UsageError
 from tests import processes
-from tests.engines.conftest import PATIENT_S
-from tests.engines.looking import insert, is_free, rows, thread, watch_turn
+from tests.engines.looking import PATIENT_S, insert, is_free, rows, thread, watch_turn
 from tests.processes import without_rights
 
 if TYPE_CHECKING:
@@ -287,7 +288,6 @@ for line in sys.stdin:
 def test_readers_see_what_the_owner_commits_later(shared: SQLiteEngine) -> None:
     """A reader that found the log empty when it opened the ledger sees what the owner commits afterwards."""
     shared.close()
-    shared.path.parent.chmod(0o555)
     with processes.start(OWNER, str(shared.path)) as owner:
 
         def let_owner(sql: str) -> None:
@@ -298,12 +298,13 @@ def test_readers_see_what_the_owner_commits_later(shared: SQLiteEngine) -> None:
             assert owner.stdout.readline() == b"done\n"
 
         def read() -> list[list[int]]:
-            let_owner("SELECT 1")
             engine = opened_by_others(shared.path)
             seen = [ask(engine)]
             let_owner("INSERT INTO t VALUES (2)")
             return [*seen, ask(engine)]
 
+        let_owner("SELECT 1")
+        shared.path.parent.chmod(0o555)
         assert without_rights(read) == [[1], [1, 2]]
         owner.communicate()
 
@@ -426,6 +427,30 @@ def test_a_deleted_file_does_not_come_back_empty(engine: SQLiteEngine, path: Pat
     with pytest.raises(LedgerError, match="cannot be opened"):
         ask(engine)
     assert list(path.parent.iterdir()) == []
+
+
+# Durability
+
+
+@pytest.mark.parametrize(("durability", "synced"), [(Durability.FULL, True), (Durability.NORMAL, False)])
+def test_the_log_can_be_made_durable(durability: Durability, synced: bool, path: Path, open_engine: Opener) -> None:
+    """The engine says whether its commits wait for the disk, and can make the log durable either way."""
+    engine = open_engine(path, durability=durability)
+    assert engine.syncs_commits is synced
+    engine.sync_log()
+
+
+def test_a_disk_that_cannot_sync_is_named(engine: SQLiteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the log cannot be synced the error says so, and the system's own is chained."""
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, fail)
+    with pytest.raises(LedgerError, match="cannot be synced to the disk") as failed:
+        engine.sync_log()
+    assert isinstance(failed.value.__cause__, OSError)
 
 
 # Turns, and the end

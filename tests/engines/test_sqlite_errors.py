@@ -235,7 +235,8 @@ def full(connection: sqlite3.Connection) -> None:
 
 def cannot_open(connection: sqlite3.Connection) -> None:
     """Open what is not there."""
-    sqlite3.connect("file:/missing/memory.db?mode=ro", uri=True).execute("SELECT 1")
+    with closing(a_second(connection)) as other:
+        other.execute("ATTACH 'file:/missing/memory.db?mode=ro' AS missing")
 
 
 def interrupted(connection: sqlite3.Connection) -> None:

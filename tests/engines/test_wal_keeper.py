@@ -11,8 +11,7 @@ import pytest
 
 from memoryos_uow.engines import _wal_keeper
 from memoryos_uow.engines._wal_keeper import COMMITS_PER_CHECKPOINT, WalKeeper
-from tests.engines.conftest import PATIENT_S
-from tests.engines.looking import insert, rows
+from tests.engines.looking import PATIENT_S, insert, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,11 +18,9 @@ from memoryos_uow._protocol import State
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable
 
     from tests.simulation.process import Actor, Process
-
-Steps = "Generator[None, None, None]"
 
 LEASE: Final = 60
 """How many steps of the clock an owner is left alone that cannot be seen to be dead."""
@@ -233,6 +231,7 @@ class Disk:
         self.now: dict[str, dict[str, str]] = {}
         self.sure: dict[str, dict[str, str]] = {}
         self.loose: list[Change] = []
+        self.changed = False
 
     def names(self, directory: str) -> dict[str, str]:
         """Return what the directory holds now."""
@@ -242,6 +241,7 @@ class Disk:
         """Do one thing to one name, or to several at once."""
         _apply(self.now, names)
         self.loose.append(Change(names))
+        self.changed = True
 
     def sync(self, directories: Iterable[str]) -> None:
         """Make the names in these directories sure, and whatever came before to the same names."""

@@ -156,7 +156,7 @@ def test_a_live_units_bytes_are_never_swept(place: Path, effect: str) -> None:
 def test_a_unit_of_this_process_keeps_its_bytes(place: Path) -> None:
     """Sweeping between a unit's own steps, before and after it holds the lock, removes nothing of it."""
     with open_ledger(place) as ledger:
-        at_effect(ledger, 2, lambda: ledger.recover(), after=False)
+        at_effect(ledger, 2, ledger.recover, after=False)
         write(ledger, 2)
         assert versions(ledger) == {2}
         ledger.recover()
@@ -169,7 +169,7 @@ def test_a_unit_that_finds_its_content_there_already(place: Path) -> None:
         with unit(ledger) as uow:
             uow["photos"].delete("k")
         left = blobs(place)
-        at_effect(ledger, 2, lambda: ledger.recover(), after=False)  # after PREPARE found the file
+        at_effect(ledger, 2, ledger.recover, after=False)  # after PREPARE found the file
         with unit(ledger) as uow:
             uow["photos"].create("k", b"1" * 100)
         assert blobs(place) == left

@@ -217,7 +217,7 @@ class PublishesOnce(Files):
 
     def publish(self, reader: Reader, entries: Sequence[Redo]) -> None:
         for entry in entries:
-            if entry.payload and not (self._staged(entry.uow_id) / entry.payload.decode()).exists():
+            if entry.payload and not (self._stage.of(entry.uow_id) / entry.payload.decode()).exists():
                 raise StoreUnavailable("It is not there any more.")
         super().publish(reader, entries)
 
@@ -234,7 +234,7 @@ class AbandonsOnce(Files):
     """8: fails when there is nothing to abandon."""
 
     def abandon(self, uow_id: str, tokens: Sequence[str]) -> None:
-        if not self._staged(uow_id).exists():
+        if not self._stage.of(uow_id).exists():
             raise StoreError("Nothing is there.")
         super().abandon(uow_id, tokens)
 

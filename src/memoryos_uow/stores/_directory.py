@@ -99,6 +99,15 @@ class Directory:
         with suppress(OSError):
             os.unlink(self._at(name), dir_fd=self._fd)
 
+    def unlink(self, name: str) -> None:
+        """Remove the file `name`; IsADirectoryError if it is a directory."""
+        try:
+            os.unlink(self._at(name), dir_fd=self._fd)
+        except PermissionError as error:  # what some systems say of a directory
+            if stat.S_ISDIR(os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False).st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from error
+            raise
+
     def names(self) -> list[str]:
         """Return the names of everything in here."""
         return os.listdir(self._path if self._fd is None else self._fd)  # noqa: PTH208 - of the directory held open

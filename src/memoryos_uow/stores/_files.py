@@ -14,48 +14,33 @@ several names the change becomes visible one by one, all of it in the end.
 from __future__ import annotations
 
 import os
-import re
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
-from memoryos_uow import _ambient
-from memoryos_uow._backoff import delay_s
 from memoryos_uow._canonical import sha256_hex
 from memoryos_uow._names import Operation
 from memoryos_uow.abc import Capability
-from memoryos_uow.errors import StoreError, StoreUnavailable
+from memoryos_uow.errors import StoreError
 from memoryos_uow.stores._blob_keys import key_problem
-from memoryos_uow.stores._claims import HOME, claim_of, is_others, ledger_id, stake
+from memoryos_uow.stores._claims import claim_of, is_others, ledger_id, stake
 from memoryos_uow.stores._directory import Directory
-from memoryos_uow.stores._durable_files import NewFile, make_root, remove_files, root_problem, write_files
+from memoryos_uow.stores._durable_files import make_root, root_problem
 from memoryos_uow.stores._os_errors import translated
 from memoryos_uow.stores._outside import HeadStore, Value
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows, where the store refuses to be registered
-    fcntl = None  # type: ignore[assignment]
+from memoryos_uow.stores._stage import CAN_LOCK, Stage, one_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from memoryos_uow._limits import Limits
     from memoryos_uow._records import Content
     from memoryos_uow.abc import Home, Reader, Redo, Transaction, UnitFacts, Write
     from memoryos_uow.stores._outside import Head
 
-HIDDEN: Final = ".uow"
-_OURS: Final = frozenset({HIDDEN, HOME})
-_STAGE: Final = "stage"
-_LOCK: Final = "lock"
-_NOTHING: Final = re.compile(r"(?!)")
-_SEGMENT_BYTES_MAX: Final = 255
-_LOCK_WAIT_S: Final = 30.0
 _STRANGE: Final = "Something that this store did not write has that name, or stands in its way."
-
 _BELOW: Final = "SELECT key FROM uow_heads WHERE store = ? AND space_id = ? AND key >= ? AND key < ? LIMIT 1"
 
 
@@ -96,7 +81,7 @@ class FileStore(HeadStore):
             UsageError: the ledger has recorded another directory.
             StoreError: the directory cannot keep this store's promise.
         """
-        if fcntl is None:  # pragma: no cover - Windows
+        if not CAN_LOCK:  # pragma: no cover - Windows
             raise StoreError("A file store needs file locks, which this system lacks.", store=self._name)
         self._root = Path(os.path.abspath(home.directory / self._given))  # noqa: PTH100 - resolve() follows links
         if recorded is None:
@@ -142,12 +127,12 @@ class FileStore(HeadStore):
         self._refuse_bad_root()
         with self._translated("make"):
             self._refuse_others(strange=not stake(self._root, claim))
-            make_root(self._hidden)
+            make_root(self._stage.hidden)
         return {"directory": self._given.as_posix(), "claim": claim}
 
     @property
-    def _hidden(self) -> Path:
-        return self._root / HIDDEN
+    def _stage(self) -> Stage:
+        return Stage(self._root, self._name)
 
     def _translated(self, what: str) -> Any:
         return translated(self._name, f"{what} its directory")
@@ -191,9 +176,7 @@ class FileStore(HeadStore):
         """
         contents = {_staged_name(write): write.payload.content for write in writes if write.payload is not None}
         with self._translated("write below"):
-            write_files(
-                self._hidden, (NewFile((_STAGE, unit.uow_id), name, content) for name, content in contents.items())
-            )
+            self._stage.write(unit.uow_id, contents)
 
     def apply(self, tx: Transaction, unit: UnitFacts, commit_seq: int, writes: Sequence[Write]) -> None:
         """Write the heads of `writes`, after everything was refused that `publish` could stumble over.
@@ -260,7 +243,7 @@ class FileStore(HeadStore):
             StoreError: a staged content is lost.
         """
         newest = {(entry.space_id, entry.key): entry for entry in entries}
-        with self._translated("write below"), self._locked(), Directory.root(self._root) as root:
+        with self._translated("write below"), self._stage.locked(), Directory.root(self._root) as root:
             heads = {record: self.head(reader, *record) for record in newest}
             # Removals first: a name may have been a directory of what is removed, or the other way round.
             for record in sorted(newest, key=lambda record: heads[record] is not None):
@@ -275,13 +258,13 @@ class FileStore(HeadStore):
                 with suppress(FileNotFoundError, NotADirectoryError), root.descend(path) as folder:
                     folder.sync()
         for uow_id in {entry.uow_id for entry in entries}:
-            self._clear(uow_id)
+            self._stage.clear(uow_id)
 
     def _give_name(self, root: Directory, folders: list[str], name: str, entry: Redo, head: Head) -> None:
         with root.descend(folders, make=True) as folder:
             folder.remove_empty(name)
             try:
-                with Directory.root(self._staged(entry.uow_id)) as stage:
+                with Directory.root(self._stage.of(entry.uow_id)) as stage:
                     stage.move(entry.payload.decode(), folder, name)
             except FileNotFoundError:
                 # Done before, by whoever was at it and died, or is at it still.
@@ -296,72 +279,27 @@ class FileStore(HeadStore):
     def _remove(root: Directory, folders: list[str], name: str) -> None:
         """Remove a file, and the directories above it that it leaves empty."""
         with suppress(FileNotFoundError, NotADirectoryError):
-            with root.descend(folders) as folder:
-                folder.remove(name)
+            with root.descend(folders) as folder, suppress(IsADirectoryError):  # that is a newer unit's
+                folder.unlink(name)
             for depth in range(len(folders) - 1, 0, -1):
                 with root.descend(folders[:depth]) as folder:
                     folder.remove_empty(folders[depth])
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Let one publisher at a time look at a head and give the name: a late one must see the newer head.
-
-        Raises:
-            StoreUnavailable: another process holds the lock for too long; it may have been stopped with it.
-        """
-        fd = os.open(self._hidden / _LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-        try:
-            self._wait_for_lock(fd)
-            yield
-        finally:
-            os.close(fd)
-
-    def _wait_for_lock(self, fd: int) -> None:
-        begun, attempt = _ambient.monotonic_ns(), 0
-        while True:
-            with suppress(BlockingIOError):
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            if (_ambient.monotonic_ns() - begun) / 1e9 >= _LOCK_WAIT_S:
-                raise StoreUnavailable(
-                    f"Another process keeps the directory of the store {self._name!r} locked.",
-                    hint="Nothing that was decided is lost; recovery asks again. Look for a process that was stopped.",
-                    store=self._name,
-                )
-            _ambient.sleep(delay_s(attempt, _ambient.random_fraction()))
-            attempt += 1
-
     # What is left in the stage
-
-    def _staged(self, uow_id: str) -> Path:
-        return self._hidden / _STAGE / _one_segment(uow_id)
-
-    def _clear(self, uow_id: str) -> None:
-        """Remove a unit's directory in the stage; what cannot be removed now is left for the sweep."""
-        with suppress(OSError):
-            for path in self._staged(uow_id).iterdir():
-                path.unlink()
-            self._staged(uow_id).rmdir()
 
     def abandon(self, uow_id: str, tokens: Sequence[str]) -> None:
         """Remove what was staged for a unit that was not decided."""
-        self._clear(uow_id)
+        self._stage.clear(uow_id)
 
     def sweep(self, tx: Transaction, planned: Collection[str]) -> int:
         """Remove what was staged for units that are not at work any more; return how many pieces that were."""
-        orphans: list[str] = []
-        with self._translated("sweep"), suppress(FileNotFoundError):
-            orphans += [path.name for path in (self._hidden / _STAGE).iterdir() if path.name not in planned]
-        for uow_id in orphans:
-            self._clear(uow_id)
         with self._translated("sweep"):
-            half_written = 0 if planned else remove_files(self._hidden, (), named=_NOTHING, temporary=True)
-        return len(orphans) + half_written
+            return self._stage.sweep(planned)
 
     # Reading
 
     def _waiting(self, uow_id: str, payload: bytes, head: Head) -> bytes | None:
-        with self._translated("read"), suppress(FileNotFoundError), Directory.root(self._staged(uow_id)) as stage:
+        with self._translated("read"), suppress(FileNotFoundError), Directory.root(self._stage.of(uow_id)) as stage:
             return b"".join(stage.read(payload.decode(), head.size))
         return None
 
@@ -384,16 +322,9 @@ def _staged_name(write: Write) -> str:
 
 def _segments(space_id: str, key: str) -> list[str]:
     """Return the way from the root to a file."""
-    return [_one_segment(quote(space_id, safe="")), *key.split("/")]
+    return [one_segment(quote(space_id, safe="")), *key.split("/")]
 
 
 def _way(record: tuple[str, str]) -> list[str]:
     """Return the directories from the root down to a record's file."""
     return _segments(*record)[:-1]
-
-
-def _one_segment(name: str) -> str:
-    """Return `name` as one directory's name that cannot lead anywhere else, nor be that of another space."""
-    if name.strip(". ") and "/" not in name and name not in _OURS and len(name.encode()) <= _SEGMENT_BYTES_MAX:
-        return name
-    return f"%-{sha256_hex(name.encode())}"  # no percent-encoded name looks like that

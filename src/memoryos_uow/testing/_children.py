@@ -106,7 +106,11 @@ class Children:
                 env={**os.environ, "PYTHONHASHSEED": "0"},
             )
             self.channel_fd = far_end.fileno()
+        assert self._zygote.stdin is not None  # noqa: S101 - it is a pipe
+        assert self._zygote.stdout is not None  # noqa: S101 - it is a pipe
+        self._requests, self._replies = self._zygote.stdin, self._zygote.stdout
         self._buffer = b""
+        self._running: int | None = None
         try:
             self._load(functions)
         except BaseException:
@@ -115,7 +119,7 @@ class Children:
 
     def _load(self, functions: Sequence[Function]) -> None:
         self._ask({"load": [function.as_dict() for function in functions]})
-        problem = self._replies(None)[0]["problem"]
+        problem = self._reply()["problem"]
         if problem is not None:
             raise ExplorerError(f"The scenario cannot be loaded in a child process.\n{problem}")
 
@@ -128,13 +132,14 @@ class Children:
         self.close()
 
     def close(self) -> None:
-        """End the interpreter."""
-        assert self._zygote.stdin is not None  # noqa: S101 - it is a pipe
-        assert self._zygote.stdout is not None  # noqa: S101 - it is a pipe
+        """End the interpreter, and a child that an exception has left running."""
+        if self._running is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self._running, signal.SIGKILL)  # not reaped yet, so the id is still its own
         with suppress(BrokenPipeError):
-            self._zygote.stdin.close()
+            self._requests.close()
         self._zygote.wait()
-        self._zygote.stdout.close()
+        self._replies.close()
         self._channel.close()
 
     def run(
@@ -166,7 +171,7 @@ class Children:
                 "die_at": die_at,
             }
         )
-        pid = self._replies(None)[0]["pid"]
+        self._running = pid = int(self._reply()["pid"])
         ended = Ended()
         try:
             self._await_ready()
@@ -184,22 +189,19 @@ class Children:
     # The wires
 
     def _ask(self, request: dict[str, Any]) -> None:
-        assert self._zygote.stdin is not None  # noqa: S101 - it is a pipe
-        self._zygote.stdin.write(json.dumps(request).encode() + b"\n")
-        self._zygote.stdin.flush()
+        self._requests.write(json.dumps(request).encode() + b"\n")
+        self._requests.flush()
 
-    def _replies(self, timeout_s: float | None) -> list[dict[str, Any]]:
-        """Return the zygote's next replies; none if they do not come in time."""
-        assert self._zygote.stdout is not None  # noqa: S101 - it is a pipe
+    def _reply(self) -> dict[str, Any]:
+        """Wait for the zygote's next reply."""
         while b"\n" not in self._buffer:
-            if not select.select([self._zygote.stdout], [], [], timeout_s)[0]:
-                return []
-            piece = os.read(self._zygote.stdout.fileno(), 1 << 16)
+            piece = os.read(self._replies.fileno(), 1 << 16)
             if not piece:
                 raise ExplorerError("The interpreter that runs the scenario died.", hint="Its messages are above.")
             self._buffer += piece
         line, self._buffer = self._buffer.split(b"\n", 1)
-        return [json.loads(line)]
+        reply: dict[str, Any] = json.loads(line)
+        return reply
 
     def _await_ready(self) -> None:
         """Wait until the child has nothing more to do of its own, so that strace sees the scenario only."""
@@ -209,7 +211,6 @@ class Children:
 
     def _wait(self, pid: int, ended: Ended, *, timeout_s: float) -> None:
         """Take in what the child says until it is dead; kill it when the time is up."""
-        assert self._zygote.stdout is not None  # noqa: S101 - it is a pipe
         deadline = time.monotonic() + timeout_s
         said = bytearray()
         while not self._buffer:
@@ -217,22 +218,22 @@ class Children:
             ready = self._ready(max(left, 0))
             if self._channel.fileno() in ready:
                 said += self._hear()
-            if self._zygote.stdout.fileno() in ready:
+            if self._replies.fileno() in ready:
                 break
             if left <= 0 and not ended.hung:
                 ended.hung = True
                 deadline += self._timeout_s
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)  # not reaped yet, so the id is still its own
-        ended.status = self._replies(None)[0]["status"]
+        ended.status = self._reply()["status"]
+        self._running = None
         said += self._hear()
         for line in bytes(said).split(b"\n")[:-1]:
             ended.take(json.loads(line))
 
     def _ready(self, timeout_s: float) -> list[int]:
         """Wait until the child or the zygote says something; return the descriptors that can be read."""
-        assert self._zygote.stdout is not None  # noqa: S101 - it is a pipe
-        return select.select([self._channel.fileno(), self._zygote.stdout.fileno()], [], [], timeout_s)[0]
+        return select.select([self._channel.fileno(), self._replies.fileno()], [], [], timeout_s)[0]
 
     def _hear(self) -> bytes:
         heard = bytearray()

@@ -14,12 +14,13 @@ from memoryos_uow.testing._calls import watched
 from memoryos_uow.testing._disk import Disk
 from memoryos_uow.testing._methods import refuse_trouble
 from memoryos_uow.testing._points import POWER_CUTS, Recording
-from memoryos_uow.testing._power_cut import cut_states, lay_down
+from memoryos_uow.testing._power_cut import choose, cut_states, lay_down
 from memoryos_uow.testing._replay import Replay
 from memoryos_uow.testing._strace import Injection, Tracing
 from memoryos_uow.testing._trace import parse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from memoryos_uow.testing._children import Children, Ended
@@ -34,8 +35,13 @@ class Cuts:
     """The states in which power cuts may leave one world."""
 
     states: list[CutState]
+    """Every choice of changes, some of which may leave the same."""
     _replay: Replay
     _worlds: Worlds
+
+    def choose(self, places: Sequence[int], limit: int | None) -> list[int]:
+        """Return at most `limit` of the `places` in `states`, of which no two leave the same."""
+        return choose(self.states, self._replay.disk, places, limit)
 
     def lay_down(self, state: CutState) -> None:
         """Make the world what the disk holds in `state`."""
@@ -87,4 +93,4 @@ class PowerCutter:
         return ended
 
     def _cuts(self, replay: Replay) -> Cuts:
-        return Cuts(cut_states(replay, seed=self._seed), replay, self._worlds)
+        return Cuts(list(cut_states(replay, self._seed)), replay, self._worlds)

@@ -23,7 +23,7 @@ from memoryos_uow.testing._calls import watched
 from memoryos_uow.testing._cuts import PowerCutter
 from memoryos_uow.testing._functions import ExplorerError, reference
 from memoryos_uow.testing._methods import ByFaultPoints, ByStrace, refuse_trouble
-from memoryos_uow.testing._points import KILL, POWER_CUTS, sample, spaced
+from memoryos_uow.testing._points import KILL, POWER_CUTS, sample
 from memoryos_uow.testing._report import Exploration, Violation
 from memoryos_uow.testing._strace import StraceRefusedError, Tracing, why_no_strace
 
@@ -217,8 +217,8 @@ class Explorer:
     def _try_states(self, kind: str, cuts: Cuts, *way: str) -> None:
         counted = kind + (IN_RECOVERY if way else "")
         self._count(counted, len(cuts.states))
-        chosen = [place for place in range(len(cuts.states)) if self._is_wanted(len(way), f"{kind}#{place}")]
-        chosen = [chosen[place] for place in spaced(len(chosen), self._plan.limit_within if way else self._plan.limit)]
+        wanted = [place for place in range(len(cuts.states)) if self._is_wanted(len(way), f"{kind}#{place}")]
+        chosen = cuts.choose(wanted, self._plan.limit_within if way else self._plan.limit)
         for done, place in enumerate(chosen, 1):
             state = cuts.states[place]
             cuts.lay_down(state)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PREFIXES_MAX: Final = 16
 SINGLES_MAX: Final = 32
 RANDOM_SUBSETS: Final = 8
+_LOOKED_AT: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +49,16 @@ class CutState:
     """How many changes that had been made did not."""
 
 
-def cut_states(replay: Replay, *, seed: int) -> list[CutState]:
-    """Return every state that is to be tried, in the order of the moments, each once."""
-    fingerprints = _Fingerprints(replay.disk)
-    known: set[bytes] = set()
-    states = []
-    for candidate in _candidates(replay, seed):
-        fingerprint = fingerprints.of(candidate)
-        if fingerprint not in known:
-            known.add(fingerprint)
-            states.append(candidate)
-    return states
+def choose(states: Sequence[CutState], disk: Disk, places: Sequence[int], limit: int | None) -> list[int]:
+    """Return at most `limit` of `places` in `states`, evenly spaced, and of those that hold the same only one.
+
+    Comparing takes longer than choosing, so with a limit only a few times as many are looked at.
+    """
+    some = [places[place] for place in spaced(len(places), None if limit is None else limit * _LOOKED_AT)]
+    fingerprints = _Fingerprints(disk)
+    distinct = {fingerprints.of(states[place]): place for place in reversed(some)}
+    found = sorted(distinct.values())
+    return [found[place] for place in spaced(len(found), limit)]
 
 
 class _Fingerprints:
@@ -94,7 +94,8 @@ class _Fingerprints:
         return self._contents[key]
 
 
-def _candidates(replay: Replay, seed: int) -> Iterator[CutState]:
+def cut_states(replay: Replay, seed: int) -> Iterator[CutState]:
+    """Yield every choice of changes that is to be tried, in the order of the moments, each once."""
     disk, tried = replay.disk, set()
     for moment in [replay.first_moment, *replay.moments]:
         made = [place for place, change in enumerate(disk.changes) if change.moment <= moment]

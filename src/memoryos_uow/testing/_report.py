@@ -53,7 +53,8 @@ class Exploration:
     explored: dict[str, int] = field(default_factory=dict)
     """Points tried, by kind of failure; for a power cut, states of the disk."""
     possible: dict[str, int] = field(default_factory=dict)
-    """Points there are, by kind; more than explored when a limit was set."""
+    """Points there are, by kind; more than explored when a limit was set, and for a power cut also because choices of
+    surviving changes that leave the same are tried once."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Kinds of failure that could not be explored here, and why."""
     violations: list[Violation] = field(default_factory=list)
