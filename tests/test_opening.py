@@ -362,7 +362,7 @@ def test_a_current_ledger_needs_no_migration(ledger: Ledger) -> None:
         assert put(again).receipt is not None
 
 
-def test_a_newer_ledger_is_refused(ledger: Ledger) -> None:
+def test_a_newer_ledger_is_refused_before_its_stores(ledger: Ledger) -> None:
     """A ledger that a later version wrote is refused as such, whatever is asked for, and left alone."""
     ledger.close()
     with closing(connect(ledger.path)) as connection:

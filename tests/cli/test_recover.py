@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memoryos_uow import Ledger
 from memoryos_uow.stores import FileStore
 from tests.cli.tools import invoke, make_ledger
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DYING = """
 import os, signal, sys

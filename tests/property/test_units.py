@@ -7,11 +7,12 @@ import itertools
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -20,6 +21,7 @@ from memoryos_uow.stores import BlobStore, DocumentStore, TableStore
 from tests.units import OwnError, rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from memoryos_uow import UnitOfWork
@@ -46,6 +48,10 @@ def as_number(store: str, value: Any) -> int | None:
         text = value.decode()
         return int(text[: len(text) // 20] if len(text) >= 20 else text)
     return int(value["n"])
+
+
+def _step(name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    return name, arguments
 
 
 @dataclass
@@ -381,5 +387,57 @@ class Units(RuleBasedStateMachine):
         assert len(self.ledger.units(limit=10_000)) == len(self.ended) + 1
 
 
-Units.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
+Units.TestCase.settings = settings(max_examples=30, stateful_step_count=40)
 test_units = Units.TestCase
+
+
+# The same machine, played with programs that have a shape: what matters inside savepoints is rare in a random walk
+
+_RECORDS: Final = {"store": st.sampled_from(STORES), "key": st.sampled_from(KEYS)}
+_STEPS: Final = st.one_of(
+    st.fixed_dictionaries({**_RECORDS, "upsert": st.booleans(), "delete": st.booleans()}).map(partial(_step, "change")),
+    st.fixed_dictionaries(_RECORDS).map(partial(_step, "read")),
+    st.fixed_dictionaries(_RECORDS).map(partial(_step, "refused")),
+    st.fixed_dictionaries({"at_once": st.booleans()}).map(partial(_step, "insert")),
+    st.just(("select", {})),
+)
+_BLOCKS: Final = st.recursive(
+    st.lists(_STEPS, min_size=1, max_size=4),
+    lambda inner: st.lists(
+        st.one_of(
+            _STEPS, st.tuples(st.just("savepoint"), st.fixed_dictionaries({"steps": inner, "well": st.booleans()}))
+        ),
+        min_size=2,
+        max_size=6,
+    ),
+    max_leaves=6,
+)
+_ENDS: Final = st.sampled_from(["commit", "commit", "commit", "fail", "roll back"])
+
+
+def play(units: Units, steps: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Do some steps in the open unit."""
+    for name, arguments in steps:
+        if name == "savepoint":
+            units.set_savepoint()
+            play(units, arguments["steps"])
+            units.leave_savepoint(well=arguments["well"])
+        else:
+            getattr(units, name)(**arguments)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(_BLOCKS, _ENDS), min_size=1, max_size=4))
+def test_units_with_savepoints(program: list[tuple[list[tuple[str, dict[str, Any]]], str]]) -> None:
+    """Units with any nesting of savepoints, flushes and refusals leave what the same program leaves in a dict."""
+    units = Units()
+    units.open_ledger()
+    try:
+        for steps, end in program:
+            units.begin(space="home", serializable=False, quiet=False)
+            play(units, steps)
+            units.finish(how=end)
+            units.the_stores_hold_what_was_committed()
+            units.the_ledger_tells_what_happened()
+    finally:
+        units.teardown()

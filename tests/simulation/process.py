@@ -68,6 +68,8 @@ class Actor:
         self.world = process.world
         self.steps: Generator[None, None, None] | None = None
         self.recovers = False
+        self.unit: Unit | None = None
+        """The unit that it runs now."""
         self.committing: Tables | None = None
         """What is on its way into the log at this moment."""
         world = self.world
@@ -137,6 +139,7 @@ class Actor:
 
     def run_unit(self, unit: Unit) -> Generator[None, None, None]:
         """Mirrors `memoryos_uow.unit.UnitOfWork.__exit__`; what its caller then knows is what `told` says."""
+        self.unit = unit
         self.say(f"begins unit {unit.uow}: {unit.writes} {unit.ending} {unit.refused_by} {unit.answer}")
         try:
             if unit.flushed_early:

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from memoryos_uow._protocol import State
 from tests.simulation.process import Actor, Process
 from tests.simulation.world import ARCHIVE, BLOBS, DOCS, FAILED, FILES, LEASE, Unit, Violation, World
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 STEPS_MAX: Final = 20_000
 """A run that takes more steps hangs; usual ones take a few hundred."""
-_UNITS_MAX: Final = 8
+_UNITS_MAX: Final = 10
 _EVENTS: Final = ("crash", "cut", "pause", "silence", "recover", "thread", "checkpoint", "jump")
 
 
@@ -57,19 +58,20 @@ class _Run:
         self.weights = {event: rng.choice((0, 1, 1, 4)) for event in _EVENTS}
         self.left = {event: rng.randrange(6) for event in _EVENTS}
         self.left["cut"] = rng.choice((0, 0, 1, 3))
-        self.eventful = rng.choice((0.02, 0.05, 0.12))
+        self.eventful = rng.choice((0.03, 0.08, 0.15))
         self.lossy = rng.choice((0, 0, 0.15, 0.6))
         self.refusing = rng.choice((0, 0.1, 0.3))
         self.keys = "abc"[: rng.randint(1, 3)]
         self.digests = [f"bytes{number}" for number in range(rng.randint(1, 3))]
         self.shares = rng.choice(((DOCS, BLOBS, FILES, ARCHIVE), (FILES, ARCHIVE), (BLOBS,), (BLOBS, FILES), (ARCHIVE,)))
-        world.units = [self._unit(uow) for uow in range(rng.randint(2, _UNITS_MAX))]
+        world.units = [self._unit(uow) for uow in range(rng.randint(3, _UNITS_MAX))]
         self.waiting = list(world.units)
         self.workers = rng.randint(1, 4)
+        self.steps = rng.choice((STEPS_MAX, rng.randrange(200)))
 
     def _unit(self, uow: int) -> Unit:
         rng = self.rng
-        unit = Unit(uow, [self._write(uow, number) for number in range(rng.choice((0, 1, 1, 2, 2, 3, 4)))])
+        unit = Unit(uow, [self._write(uow, number) for number in range(rng.choice((0, 1, 1, 2, 2, 3, 3, 4)))])
         unit.flushed_early = rng.random() < 0.08
         unit.ending = rng.choice(("rollback", "raise")) if rng.random() < 0.06 else "commit"
         if rng.random() < self.refusing:
@@ -143,7 +145,9 @@ class _Run:
         return [process for process in self.world.processes if process.alive]
 
     def _crash(self) -> None:
-        if alive := self._alive():
+        # Somebody in the middle of a commit is rare to be met, and worth meeting.
+        committing = [actor.process for actor in self.world.actors if actor.committing is not None]
+        if alive := committing or self._alive():
             self.world.counts["crash"] += 1
             self._kill(self.rng.choice(alive))
 
@@ -169,11 +173,17 @@ class _Run:
         world.changed = True
 
     def _pause(self) -> None:
-        if alive := self._alive():
-            process = self.rng.choice(alive)
-            process.wakes_at = self.world.now + LEASE + self.rng.randrange(LEASE)
-            self.world.counts["pause"] += 1
-            self.world.say(None, f"process {process.number} is paused until {process.wakes_at}")
+        """A lease goes by in which a process does nothing, and often somebody comes to recover at that moment."""
+        world, rng = self.world, self.rng
+        asking = [actor.process for actor in world.actors if actor.unit and actor.unit.state is State.IN_DOUBT]
+        if alive := asking or self._alive():
+            process = rng.choice(alive)
+            world.now += LEASE
+            process.wakes_at = world.now + rng.randrange(LEASE)
+            world.counts["pause"] += 1
+            world.say(None, f"process {process.number} is paused until {process.wakes_at}")
+            if rng.random() < 0.5:
+                self._start("recover")
 
     def _silence(self) -> None:
         store = self.rng.choice((FILES, ARCHIVE))
@@ -200,15 +210,17 @@ class _Run:
         try:
             for _ in range(self.workers):
                 self._start("work")
-            self._until_at_rest(eventful=self.eventful)
+            self._until_at_rest(eventful=self.eventful, steps=self.steps)
             self._end()
         except Violation as violation:
             self.outcome.violation = str(violation)
         return self.outcome
 
-    def _until_at_rest(self, *, eventful: float) -> None:
+    def _until_at_rest(self, *, eventful: float, steps: int = STEPS_MAX) -> None:
+        """Let everybody go on until nobody has anything to do, or for so many steps."""
         world, rng = self.world, self.rng
-        while True:
+        last = self.outcome.steps + steps + 1
+        while self.outcome.steps < last:
             if eventful and rng.random() < eventful:
                 self._event()
             actors = world.actors
@@ -239,21 +251,32 @@ class _Run:
 
     def _end(self) -> None:
         """Let all stores answer, end everything, and recover once: then everything must be in its place."""
-        world = self.world
-        how = self.rng.choice(("quiet", "kill", "cut"))
-        world.say(None, f"the end: {how}")
+        world, rng = self.world, self.rng
         world.silent_until = {FILES: 0, ARCHIVE: 0}
-        if how == "cut":
-            self._cut()
-        elif how == "kill":
-            for process in self._alive():
-                self._kill(process)
+        self._stop(rng.choice(("let", "one", "all", "cut")))
+        for _ in range(rng.randrange(3)):  # recoveries that do not come to their end
+            world.now += rng.choice((1, LEASE))
+            self._start("recover")
+            self._until_at_rest(eventful=0, steps=rng.randrange(30))
+            self._stop(rng.choice(("let", "one", "all", "cut", "cut")))
+        self.waiting.clear()
         for process in world.processes:
             process.wakes_at = 0
+        self._until_at_rest(eventful=0)
         world.now += 3 * LEASE
+        world.say(None, "the last recovery")
         self._start("recover")
         self._until_at_rest(eventful=0)
         self._check_rest()
+
+    def _stop(self, how: str) -> None:
+        if how == "cut":
+            self._cut()
+        elif how == "one":
+            self._crash()
+        elif how == "all":
+            for process in self._alive():
+                self._kill(process)
 
     # What must hold
 
