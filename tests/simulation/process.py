@@ -68,6 +68,8 @@ class Actor:
         self.world = process.world
         self.steps: Generator[None, None, None] | None = None
         self.recovers = False
+        self.dies = False
+        """Its process dies now."""
         self.unit: Unit | None = None
         """The unit that it runs now."""
         self.committing: Tables | None = None
@@ -257,7 +259,8 @@ class Actor:
         tx.units[unit.uow] = tx.last_seq = commit_seq
         answer, unit.answer = unit.answer, ""
         self._look_at_what_is_referred_to(unit)
-        if answer in ("", "there"):
+        self.dies = answer == "dies"
+        if answer in ("", "there", "dies"):
             yield from self._commit(tx, sync=world.full and world.fault is not Fault.DECISION_NOT_SYNCED)
             self.say(f"unit {unit.uow} is decided as {commit_seq}")
         if answer:

@@ -67,6 +67,8 @@ class _Run:
         world.units = [self._unit(uow) for uow in range(rng.randint(3, _UNITS_MAX))]
         self.waiting = list(world.units)
         self.workers = rng.randint(1, 4)
+        self.cut_at = -1
+        """At which step the power fails, if that was decided before."""
         self.steps = rng.choice((STEPS_MAX, rng.randrange(200)))
 
     def _unit(self, uow: int) -> Unit:
@@ -77,8 +79,9 @@ class _Run:
         if rng.random() < self.refusing:
             unit.refused_by = rng.choice(("prepare", "apply"))
         if rng.random() < self.lossy:
-            # A commit that does not wait for the disk cannot stop half-way.
-            unit.answer = rng.choice(("there", "gone", "ghost", "fails") if self.world.full else ("gone", "fails"))
+            # A commit that does not wait for the disk cannot fail half-way.
+            full = ("there", "gone", "ghost", "fails", "dies", "dies")
+            unit.answer = rng.choice(full if self.world.full else ("gone", "fails", "dies"))
             unit.proof_fails = rng.random() < 0.3
         return unit
 
@@ -150,6 +153,15 @@ class _Run:
         if alive := committing or self._alive():
             self.world.counts["crash"] += 1
             self._kill(self.rng.choice(alive))
+            self._aftermath()
+
+    def _aftermath(self) -> None:
+        """After a process has died: often somebody recovers at once, and sometimes the power fails in the middle."""
+        if self.rng.random() < 0.5:
+            self._start("recover")
+            if self.left["cut"] and self.rng.random() < 0.5:
+                self.left["cut"] -= 1
+                self.cut_at = self.outcome.steps + self.rng.randrange(5, 40)
 
     def _cut(self) -> None:
         world = self.world
@@ -223,6 +235,9 @@ class _Run:
         while self.outcome.steps < last:
             if eventful and rng.random() < eventful:
                 self._event()
+            if self.outcome.steps == self.cut_at:
+                self.cut_at = -1
+                self._cut()
             actors = world.actors
             awake = [actor for actor in actors if actor.process.wakes_at <= world.now]
             if not awake:
@@ -245,6 +260,9 @@ class _Run:
         assert actor.steps is not None
         if next(actor.steps, self) is self and actor in world.actors:
             world.actors.remove(actor)
+        if actor.dies:
+            self._kill(actor.process)
+            self._aftermath()
         if world.changed or world.disk.changed:
             world.changed = world.disk.changed = False
             self._check()

@@ -313,7 +313,8 @@ class Unit:
     refused_by: str = ""
     """``prepare`` or ``apply``: where a store refuses."""
     answer: str = ""
-    """What becomes of the commit: ``there``, ``gone`` or ``ghost``, without an answer; or it surely ``fails``."""
+    """What becomes of the commit: ``there``, ``gone`` or ``ghost``, without an answer; or it surely ``fails``; or its
+    process ``dies`` in the middle."""
     proof_fails: bool = False
     state: State = State.ACTIVE
     tx: Tables | None = None
