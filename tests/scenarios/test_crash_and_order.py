@@ -51,7 +51,7 @@ def test_as21_llama_index_19696_a_file_is_never_torn(start: Path) -> None:
             uow["wiki"].update("docstore.json", new)
 
     seen = set()
-    for world in killed_on_the_way(start, work, kills=30):
+    for world in killed_on_the_way(start, work, kills=18):
         content = (world / "wiki" / SPACE / "docstore.json").read_bytes()
         assert content in (old, new)
         seen.add(content)
@@ -147,7 +147,7 @@ def test_as26_langgraph_8039_every_steps_effect_happens_once(start: Path) -> Non
     with sqlite3.connect(start / "memory.db") as connection:
         connection.execute("CREATE TABLE effects (step)")
     connection.close()
-    for world in killed_on_the_way(start, lambda world: run_steps(world, world / "done"), kills=24):
+    for world in killed_on_the_way(start, lambda world: run_steps(world, world / "done")):
         run_steps(world, world / "done")
         assert rows(world / "memory.db", "SELECT step FROM effects ORDER BY rowid") == [(n,) for n in range(5)]
         archived = rows(world / "archive.db", "SELECT count(*) FROM uow_records WHERE key LIKE 'write-%'")

@@ -98,7 +98,7 @@ def test_as13_mem0_3245_as15_cognee_3526_killed(tmp_path: Path) -> None:
             forget(uow, "gone")
 
     seen = set()
-    for world in killed_on_the_way(start, work, kills=24):
+    for world in killed_on_the_way(start, work, kills=18):
         with open_memory(world) as ledger:
             ledger.recover()
             seen.add(agreed(ledger, "gone"))

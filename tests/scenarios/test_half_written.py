@@ -158,7 +158,7 @@ def test_as4_taosmd_102_as5_uteke_182_killed_between_log_and_index(tmp_path: Pat
                 remember(uow, "m0", "memory 2")
 
     seen = set()
-    for world in killed_on_the_way(start, work, kills=30):
+    for world in killed_on_the_way(start, work, kills=22):
         with open_memory(world) as ledger:
             assert ledger.recover().in_doubt == ()
             state = agreed(ledger, "m0"), agreed(ledger, "m1")

@@ -258,7 +258,7 @@ def silent(ledger: Ledger, directory: Path) -> Iterator[None]:
     (directory / "files" / ".uow" / "lock").touch()
     with (directory / "files" / ".uow" / "lock").open("r+") as lock, pytest.MonkeyPatch.context() as patched:
         patched.setattr("memoryos_uow.stores._stage.LOCK_WAIT_S", 0.0)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_SH)
         yield
 
 
@@ -292,7 +292,7 @@ def a_full_directory(path: Path) -> None:
 def a_link(path: Path) -> None:
     """A link to a file elsewhere."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.symlink_to(path.parents[4] / "outside")
+    path.symlink_to(path.parents[3] / "outside")
 
 
 def a_dangling_link(path: Path) -> None:
@@ -310,7 +310,7 @@ def a_file_above(path: Path) -> None:
 def a_link_above(path: Path) -> None:
     """A link to a directory elsewhere, where a directory is needed."""
     path.parent.parent.mkdir(parents=True, exist_ok=True)
-    path.parent.symlink_to(path.parents[4] / "elsewhere")
+    path.parent.symlink_to(path.parents[3] / "elsewhere")
 
 
 @pytest.mark.parametrize("verb", ["create", "upsert"])
