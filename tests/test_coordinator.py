@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import sqlite3
 import subprocess
 import traceback
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from memoryos_uow import Ledger, LedgerBusy, Status, UsageError, _ambient, _backoff
+from memoryos_uow import ConflictError, Ledger, LedgerBusy, LedgerError, Status, UsageError, _ambient, _backoff
 from memoryos_uow._transactions import RECORD_WAIT_S
+from memoryos_uow.stores import FileStore
 from tests.units import MARKER, SPACE, OwnError, environment, four_stores, locked, python, rows, run, statuses, throw
 
 if TYPE_CHECKING:
@@ -454,3 +457,71 @@ def test_a_store_that_cannot_prepare_ends_the_unit(tmp_path: Path, monkeypatch: 
         assert (record.status, record.failed_store, record.error_type) == ("failed", "photos", "StoreError")
         assert ledger["notes"].get("n1", space_id=SPACE) is None
         assert rows(ledger.path, "SELECT * FROM uow_coordination") == []
+
+
+def while_preparing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, happening: Callable[[], object]) -> UnitOfWork:
+    """A unit with a large blob, during whose preparation something happens."""
+    store = ledger._opened.store("photos")
+    prepare: Callable[..., None] = store.prepare
+
+    def watched(*arguments: Any) -> None:
+        prepare(*arguments)
+        happening()
+
+    monkeypatch.setattr(store, "prepare", watched)
+    uow = ledger.unit(space_id=SPACE, band="GREEN")
+    with uow:
+        uow["notes"].create("n1", {"text": "milk"})
+        uow["photos"].create("p1", b"x" * 100)
+    return uow
+
+
+def test_a_second_ledger_in_the_process_leaves_units_at_work_alone(
+    wide: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening the same file again, and recovering there, does not take away what this process is at work on."""
+
+    def open_again() -> None:
+        with Ledger.open(wide.path, stores=four_stores()) as again:
+            report = again.recover()
+        assert report.rolled_back == report.rolled_forward == report.in_doubt == ()
+
+    assert while_preparing(wide, monkeypatch, open_again).status == "committed"
+    assert wide["photos"].get("p1", space_id=SPACE) == b"x" * 100
+
+
+def test_a_unit_that_recovery_took_over(wide: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit whose intent another process took over meanwhile is refused at the decision, and nothing of it stays."""
+
+    def take_over() -> None:
+        with closing(sqlite3.connect(wide.path)) as connection, connection:
+            connection.execute("UPDATE uow_coordination SET epoch = epoch + 1, owner = 'another'")
+
+    with pytest.raises(ConflictError, match="took this unit over") as caught:
+        while_preparing(wide, monkeypatch, take_over)
+    assert caught.value.retryable
+    assert wide["notes"].get("n1", space_id=SPACE) is None
+    assert [record.error_type for record in wide.units()] == ["ConflictError"]
+
+
+@pytest.mark.parametrize("note", ["written", "lost"])
+def test_a_decision_stands_although_nothing_can_be_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: str
+) -> None:
+    """When the ledger cannot be read right after the decision, the unit is committed; recovery shows what is owed."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise LedgerError("The disk is gone.")
+
+    with Ledger.open(tmp_path / "memory.db", stores=[FileStore("files", "files")]) as ledger:
+        monkeypatch.setattr(ledger._opened.coordinator.publishing, "publish", fail)
+        if note == "lost":
+            monkeypatch.setattr(ledger._opened.rows, "record_silence", fail)
+        with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+            uow["files"].create("f1", b"milk")
+        assert (uow.status, uow.in_doubt, uow.error) == ("committed", ("files",), None)
+        assert ledger.get(uow.uow_id).error_type == ("LedgerError" if note == "written" else None)
+        assert ledger["files"].get("f1", space_id=SPACE) == b"milk"
+        monkeypatch.undo()
+        assert ledger.recover().rolled_forward == (uow.uow_id,)
+        assert ledger["files"].get("f1", space_id=SPACE) == b"milk"

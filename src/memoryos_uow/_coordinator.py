@@ -18,6 +18,7 @@ Whatever is raised before the decision undoes everything, leaves a row that says
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow import _ambient, _coordination
@@ -45,6 +46,13 @@ if TYPE_CHECKING:
 _INSIDE: Final = Capability.SAME_TRANSACTION
 
 
+_at_work: Final[set[str]] = set()
+"""Units of this process whose row in ``uow_coordination`` is being worked on: not for recovery, by whichever of the
+process's open ledgers on the file. A forked child is at work on none of them."""
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_at_work.clear)
+
+
 class Coordinator:
     """Drives the units of one ledger through the protocol."""
 
@@ -57,8 +65,7 @@ class Coordinator:
         self.transactions = UnitTransactions(engine, rows, registry, self._leftovers)
         self.reading = Reading(engine, self.transactions)
         self.publishing = Publishing(engine, registry)
-        self.at_work: set[str] = set()
-        """Units of this process whose row in ``uow_coordination`` is being worked on: not for recovery."""
+        self.at_work: Final = _at_work
         self._do: dict[Effect, Callable[[UnitState], Event | None]] = {
             Effect.RECORD_INTENT: self._record_intent,
             Effect.PREPARE: self._prepare,

@@ -75,6 +75,9 @@ def explore(
     `memoryos_uow.testing._power_cut`). SQLite's ``-shm`` files, which are written through shared memory where no
     system call shows, are lost at a power cut, as on a real machine.
 
+    A failure that lasts is recognised by the paths of the recording, because strace compares nothing else: it does not
+    hit files whose names differ from run to run, and where it hits nothing the point is counted in `Exploration.missed`.
+
     Calls are counted per thread and name, as strace does; a call of a second thread is reached only if no earlier call
     has its name and number (`Exploration.unreachable` counts the others). Processes that the scenario starts are traced
     and can be the ones to die; they are ended with it.
