@@ -76,7 +76,7 @@ def explore(
     system call shows, are lost at a power cut, as on a real machine.
 
     A failure that lasts is recognised by the paths of the recording, because strace compares nothing else: it does not
-    hit files whose names differ from run to run, and where it hits nothing the point is counted in `Exploration.missed`.
+    hit files whose names differ from run to run, and where it hits nothing, `Exploration.missed` counts the point.
 
     Calls are counted per thread and name, as strace does; a call of a second thread is reached only if no earlier call
     has its name and number (`Exploration.unreachable` counts the others). Processes that the scenario starts are traced
