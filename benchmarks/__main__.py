@@ -45,7 +45,7 @@ def put_in(page: str, name: str, printed: str) -> str:
     """Return `page` with what was `printed`, its title left out, between the marks of the table called `name`."""
     body = re.sub(r"^## .*\n+", "", printed).strip()
     marked = re.compile(rf"(?<=<!-- table: {name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
-    return marked.sub(lambda _: f"\n{body}\n\n", page)
+    return marked.sub(lambda _: f"\n{body}\n\n", page, count=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

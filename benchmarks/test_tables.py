@@ -19,6 +19,8 @@ def test_page_has_a_place_for_each_table() -> None:
 
 def test_a_table_replaces_only_its_own_place() -> None:
     """Putting in one table leaves the others and the text between them."""
-    page = "a\n<!-- table: one -->\nold\n<!-- end -->\nb\n<!-- table: two -->\nold\n<!-- end -->\n"
-    after = put_in(page, "two", "## Title\n\nmachine\n\n### Table\n\n| 1 |\n\n")
-    assert after == page.replace("two -->\nold", "two -->\n\nmachine\n\n### Table\n\n| 1 |\n")
+    page = "a\n<!-- table: one -->\n<!-- end -->\nb\n<!-- table: two -->\nold\n<!-- end -->\n"
+    printed = "## Title\n\nmachine\n\n### Table\n\n| 1 |\n\n"
+    put = "\n\nmachine\n\n### Table\n\n| 1 |\n\n<!-- end -->"
+    assert put_in(page, "one", printed) == page.replace("one -->\n<!-- end -->", f"one -->{put}")
+    assert put_in(page, "two", printed) == page.replace("two -->\nold\n<!-- end -->", f"two -->{put}")

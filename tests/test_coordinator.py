@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from memoryos_uow import ConflictError, Ledger, LedgerBusy, LedgerError, Status, UsageError, _ambient, _backoff
+from memoryos_uow import (
+    ConflictError,
+    Ledger,
+    LedgerBusy,
+    LedgerError,
+    Status,
+    StoreError,
+    UsageError,
+    _ambient,
+    _backoff,
+)
 from memoryos_uow._transactions import RECORD_WAIT_S
 from memoryos_uow.stores import FileStore
 from tests.units import MARKER, SPACE, OwnError, environment, four_stores, locked, python, rows, run, statuses, throw
@@ -525,3 +535,22 @@ def test_a_decision_stands_although_nothing_can_be_shown(
         monkeypatch.undo()
         assert ledger.recover().rolled_forward == (uow.uow_id,)
         assert ledger["files"].get("f1", space_id=SPACE) == b"milk"
+
+
+def test_a_commit_that_a_deferred_constraint_refuses(ledger: Ledger) -> None:
+    """A constraint that SQLite looks at only when it commits refuses the whole unit, and lets go of the lock."""
+    with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+        uow.sql("CREATE TABLE parent (id INTEGER PRIMARY KEY)")
+        uow.sql("CREATE TABLE child (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED)")
+    late = ledger.unit(space_id=SPACE, band="GREEN")
+    with pytest.raises(StoreError, match="FOREIGN KEY") as caught, late:
+        late["notes"].create("n1", 1)
+        late.sql("INSERT INTO child VALUES (7)")
+    assert caught.value.uow_id == late.uow_id
+    assert (late.status, late.receipt) == ("failed", None)
+    assert ledger.get(late.uow_id).error_type == "StoreError"
+    assert ledger["notes"].get("n1", space_id=SPACE) is None
+    with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+        uow.sql("INSERT INTO child VALUES (8)")
+        uow.sql("INSERT INTO parent VALUES (8)")
+    assert rows(ledger.path, "SELECT id FROM child") == [(8,)]

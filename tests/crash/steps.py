@@ -60,12 +60,12 @@ class Step:
     end: str = "commit"
 
 
-START: Final = Step({"n0": 0, "d0": 0, "d1": 1})
+START: Final = Step({"n0": 0, "deep/d0": 0, "deep/d1": 1})
 STEPS: Final[Mapping[str, tuple[Step, ...]]] = {
     "create": (Step({"n1": 1}), Step({"n2": 2})),
     "update": (Step({"n0": 1}), Step({"n0": 2})),
-    "delete": (Step({"d0": None}), Step({"d1": None})),
-    "mixed": (Step({"n1": 1, "n0": 1, "d1": None}), Step({"n1": 2, "d1": 1, "n0": None})),
+    "delete": (Step({"deep/d0": None}), Step({"deep/d1": None})),
+    "mixed": (Step({"n1": 1, "n0": 1, "deep/d1": None}), Step({"n1": 2, "deep/d1": 1, "n0": None})),
     "rollback": (Step({"n1": 1}), Step({"n2": 1, "n0": 3}, end="rollback"), Step({"n0": 2})),
     "failing": (
         Step({"n1": 1}),
@@ -73,7 +73,7 @@ STEPS: Final[Mapping[str, tuple[Step, ...]]] = {
         Step({"n3": 1, "n0": 5}, end="raise"),
         Step({"n0": 2}),
     ),
-    "reopen": (Step({"n1": 1, "d1": 2}), Step({"n1": 2, "n0": 1})),
+    "reopen": (Step({"n1": 1, "deep/d1": 2}), Step({"n1": 2, "n0": 1})),
     "first_open": (Step({"n1": 1}),),
 }
 WITHOUT_START: Final = frozenset({"first_open"})

@@ -39,7 +39,7 @@ def test_bytes_are_removed_only_after_the_log_is_synced(tmp_path: Path) -> None:
     programs.four(tmp_path)
     with programs.open_ledger(tmp_path) as ledger:
         with ledger.unit(space_id=SPACE, band="GREEN") as uow:
-            uow["photos"].delete("d1")
+            uow["photos"].delete("deep/d1")
         with fault_points() as points:
             ledger.recover()
     assert "os.unlink" in points.names

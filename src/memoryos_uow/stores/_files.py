@@ -246,22 +246,28 @@ class FileStore(HeadStore):
         with self._translated("write below"), self._stage.locked(), Directory.root(self._root) as root:
             heads = {record: self.head(reader, *record) for record in newest}
             # Removals first: a name may have been a directory of what is removed, or the other way round.
-            for record in sorted(newest, key=lambda record: heads[record] is not None):
-                entry, head = newest[record], heads[record]
+            for record in (record for record, head in heads.items() if head is None):
                 *folders, name = _segments(*record)
-                if head is None:
-                    self._remove(root, folders, name)
-                elif head.version == entry.commit_seq:
-                    self._give_name(root, folders, name, entry, head)
-            ways = {tuple(folders[:depth]) for folders in map(_way, newest) for depth in range(len(folders) + 1)}
-            for path in sorted(ways, key=len, reverse=True):
-                with suppress(FileNotFoundError, NotADirectoryError), root.descend(path) as folder:
-                    folder.sync()
+                self._remove(root, folders, name)
+            named = {r: head for r, head in heads.items() if head is not None and head.version == newest[r].commit_seq}
+            self._make_ways(root, {tuple(_way(record)) for record in named})
+            for record, head in named.items():
+                self._give_name(root, *_segments(*record), entry=newest[record], head=head)
+            _sync(root, {tuple(folders[:depth]) for folders in map(_way, newest) for depth in range(len(folders) + 1)})
         for uow_id in {entry.uow_id for entry in entries}:
             self._stage.clear(uow_id)
 
-    def _give_name(self, root: Directory, folders: list[str], name: str, entry: Redo, head: Head) -> None:
-        with root.descend(folders, make=True) as folder:
+    @staticmethod
+    def _make_ways(root: Directory, ways: Collection[tuple[str, ...]]) -> None:
+        """Make the directories for new names, durably: a name in one that a power cut takes away is lost with it."""
+        for way in ways:
+            with root.descend(way, make=True):
+                pass
+        _sync(root, {way[:depth] for way in ways for depth in range(len(way))})
+
+    def _give_name(self, root: Directory, *way: str, entry: Redo, head: Head) -> None:
+        *folders, name = way
+        with root.descend(folders) as folder:
             folder.remove_empty(name)
             try:
                 with Directory.root(self._stage.of(entry.uow_id)) as stage:
@@ -323,6 +329,13 @@ def _staged_name(write: Write) -> str:
 def _segments(space_id: str, key: str) -> list[str]:
     """Return the way from the root to a file."""
     return [one_segment(quote(space_id, safe="")), *key.split("/")]
+
+
+def _sync(root: Directory, ways: Collection[tuple[str, ...]]) -> None:
+    """Make the names in these directories durable, those in the deepest first; one that is gone has none."""
+    for way in sorted(ways, key=len, reverse=True):
+        with suppress(FileNotFoundError, NotADirectoryError), root.descend(way) as folder:
+            folder.sync()
 
 
 def _way(record: tuple[str, str]) -> list[str]:
