@@ -34,6 +34,12 @@ PROGRAMS = [
     ("migrate", programs.old_ledger),
 ]
 RELAXED = [("mixed", programs.six_normal), ("reopen", programs.six_normal)]
+IN_RECOVERY = [
+    ("mixed", programs.six),
+    ("delete", programs.four),
+    ("reopen", programs.six_normal),
+    ("first_open", programs.nothing_for_six),
+]
 ONCE = ("EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS", "EMFILE", "EINTR", "short-write")
 FOR_GOOD = ("EIO+", "ENOSPC+", "EDQUOT+", "EACCES+", "EROFS+", "EMFILE+")
 CUTS = ("power-cut", "power-cut-ordered")
@@ -59,19 +65,23 @@ def test_kill_at_any_call_leaves_all_or_nothing(
     explored(name, setup, limit=9)
 
 
-@pytest.mark.parametrize("name", ["mixed", "failing"])
-def test_kill_in_recovery_leaves_all_or_nothing(name: str, explored: Callable[..., None]) -> None:
+@pytest.mark.parametrize(
+    ("name", "setup"), [("mixed", programs.six), ("failing", programs.six), ("migrate", programs.old_ledger)]
+)
+def test_kill_in_recovery_leaves_all_or_nothing(
+    name: str, setup: Callable[[Path], None], explored: Callable[..., None]
+) -> None:
     """The recovery from a crash may itself be killed at any of its calls; the next one finishes its work."""
-    explored(name, programs.six, depth=2, recover=programs.recover, limit=4)
+    explored(name, setup, depth=2, recover=programs.recover, limit=4)
 
 
-@pytest.mark.parametrize(("name", "setup"), [("mixed", programs.six), ("delete", programs.four)])
+@pytest.mark.parametrize(("name", "setup"), IN_RECOVERY)
 def test_power_cut_in_recovery_takes_nothing(
     name: str, setup: Callable[[Path], None], explored: Callable[..., None]
 ) -> None:
     """What a process wrote and was killed before it could sync is not built upon before it is synced."""
     options = {"kinds": ["power-cut"], "depth": 2, "recover": programs.recover, "calls": ["fdatasync"]}
-    explored(name, setup, limit=36, **options)
+    explored(name, setup, limit=25, **options)
 
 
 @pytest.mark.parametrize("kind", ONCE)
@@ -83,7 +93,7 @@ def test_one_error_costs_one_unit_at_most(kind: str, explored: Callable[..., Non
 @pytest.mark.parametrize("kind", FOR_GOOD)
 def test_disk_that_stays_broken_breaks_no_promise(kind: str, explored: Callable[..., None]) -> None:
     """From any call on everything fails: typed errors, no doubt hidden; once the disk is sound all is whole."""
-    explored("mixed", programs.six, kinds=[kind], limit=4)
+    explored("mixed", programs.six, kinds=[kind], limit=3)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +109,7 @@ def test_power_cut_takes_nothing_that_was_acknowledged(
     name: str, setup: Callable[[Path], None], explored: Callable[..., None]
 ) -> None:
     """Whatever part of the un-synced changes reaches the disk: nothing acknowledged is lost, nothing is half."""
-    explored(name, setup, kinds=CUTS, limit=4)
+    explored(name, setup, kinds=CUTS, limit=3)
 
 
 @pytest.mark.parametrize(("name", "setup"), RELAXED)

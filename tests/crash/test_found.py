@@ -72,3 +72,17 @@ def test_relaxed_decision_is_synced_before_it_is_published(tmp_path: Path) -> No
         uow["archive"].update("n0", {"n": 1})
     publishing = len(points.names) - 1 - points.names[::-1].index("sqlite3.Connection.executemany")
     assert "os.fsync" in points.names[:publishing]
+
+
+def test_directories_are_durable_before_files_are_renamed_into_them(tmp_path: Path) -> None:
+    """A file that was renamed into a directory which a power cut takes away would be lost under both its names."""
+    (tmp_path / "six").touch()
+    with (
+        programs.open_ledger(tmp_path) as ledger,
+        fault_points() as points,
+        ledger.unit(space_id=SPACE, band="GREEN") as uow,
+    ):
+        uow["files"].create("new/deep/file", b"content")
+    published = len(points.names) - 1 - points.names[::-1].index("os.replace")
+    made = published - 1 - points.names[:published][::-1].index("os.mkdir")
+    assert points.names[made:published].count("os.fsync") == 3  # the root, the space, new

@@ -84,6 +84,17 @@ def test_defect_of_the_recovery_is_found_at_depth_two(work_dir: Path) -> None:
     assert right.check().explored["kill in recovery"] > 20
 
 
+@needs_strace
+def test_recovery_that_builds_on_what_was_not_synced_is_found(work_dir: Path) -> None:
+    """A killed process's last write can be read and acted upon, and a power cut still loses it."""
+    options: dict[str, Any] = {"kinds": ["power-cut"], "depth": 2}
+    trusting = explore(toys.order, toys.ordered, recover=toys.carry_out, work_dir=work_dir / "1", **options)
+    assert {violation.kind for violation in trusting.violations} == {"power-cut in recovery"}
+    assert {violation.point.partition(" ")[0] for violation in trusting.violations} == {"kill@fsync#1", "kill@fsync#2"}
+    careful = explore(toys.order, toys.ordered, recover=toys.carry_out_carefully, work_dir=work_dir / "2", **options)
+    assert careful.check().explored["power-cut in recovery"] > 20
+
+
 # No false alarm
 
 
@@ -136,6 +147,13 @@ def test_acknowledgement_can_be_the_call_to_die_at(work_dir: Path) -> None:
     found = explore(toys.correct, "tests.testing.test_explorer:look", work_dir=work_dir, at="kill@sendto#1")
     death = found.violations[-1]
     assert (death.point, death.acknowledged, death.problem) == ("kill@sendto#1", (), "['content', 'index']")
+
+
+@needs_strace
+def test_points_can_be_those_of_certain_calls(work_dir: Path) -> None:
+    """Only the calls that were asked for are tried; how many there are in all is told still."""
+    found = explore(toys.correct, toys.whole, work_dir=work_dir, calls=["fsync"]).check()
+    assert (found.explored, found.possible) == ({"kill": 4}, {"kill": 11})
 
 
 @needs_strace

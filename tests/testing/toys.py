@@ -185,6 +185,40 @@ def booked(world: Path, acknowledged: Sequence[str]) -> list[str]:
     return [] if balance in ({10} if acknowledged else {0, 10}) else [f"the balance is {balance}"]
 
 
+# The order: noted first, then carried out; after a crash whoever comes next carries it out
+
+
+def order(world: Path) -> None:
+    """Note the order durably, then carry it out."""
+    write_file(world / "order", CONTENT)
+    sync_directory(world)
+    carry_out(world)
+
+
+def carry_out(world: Path) -> None:
+    """Carry out the order if it can be read, trusting that whoever wrote it has synced it."""
+    path = world / "order"
+    if path.exists() and path.read_bytes() == CONTENT:
+        write_file(world / "done", b"done")
+        sync_directory(world)
+
+
+def carry_out_carefully(world: Path) -> None:
+    """The same, but the order is synced before anything is built upon it."""
+    if (world / "order").exists():
+        fd = os.open(world / "order", os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+        sync_directory(world)
+    carry_out(world)
+
+
+def ordered(world: Path, _acknowledged: Sequence[str]) -> None:
+    """Nothing is done without an order."""
+    if (world / "done").exists():
+        assert (world / "order").read_bytes() == CONTENT, "done without an order"
+
+
 # Programs that the explorer must take well
 
 
