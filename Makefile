@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test venv lint format types floors unit coverage explore bench bench-tiny lock build clean
+.PHONY: help demo test venv lint format types floors unit coverage explore simulate bench bench-tiny lock build clean
 
 bin := .venv/bin
 python := $(bin)/python
@@ -19,6 +19,7 @@ help: ## this list
 	@echo 'make floors       import-linter: no file imports from a floor above its own'
 	@echo 'make unit         pytest only; one test: make unit ARGS="-k savepoint"'
 	@echo 'make explore      the crash tests at 500 points of each kind, not at a few; all: ARGS="--explore-limit 0"'
+	@echo 'make simulate     the commit protocol under 10,000 seeds; more: ARGS="--seeds 1000000 --jobs 2"'
 	@echo 'make bench        measure; make bench-tiny only runs each benchmark once'
 	@echo 'make lock         renew requirements/dev.lock from pyproject.toml'
 	@echo 'make build        wheel and sdist in dist/'
@@ -58,10 +59,13 @@ unit: venv
 
 coverage: venv
 	@echo '==> pytest with branch coverage'
-	@$(python) -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+	@$(python) -m pytest -n auto --dist loadfile --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 explore: venv
-	@$(python) -m pytest tests/crash --explore-limit 500 --explore-report explored.md $(ARGS)
+	@$(python) -m pytest tests/crash tests/relay/test_crashes.py --explore-limit 500 --explore-report explored.md $(ARGS)
+
+simulate: venv
+	@$(python) -m tests.simulation $(ARGS)
 
 bench: venv
 	@$(python) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)

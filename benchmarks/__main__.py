@@ -17,11 +17,16 @@ from typing import TYPE_CHECKING, Final
 from benchmarks import (
     bench_migration,
     bench_opening,
+    bench_processes,
     bench_profile,
     bench_queries,
+    bench_receipts,
     bench_storage,
     bench_stores,
+    bench_streaming,
+    bench_threads,
     bench_unit,
+    bench_verify,
     counts,
 )
 
@@ -32,11 +37,17 @@ TABLES: Final[dict[str, Callable[[], None]]] = {
     "unit": partial(bench_unit.main, []),
     "slow-disk": partial(bench_unit.main, ["--slow", "2000", "--rounds", "1000", "--warmup", "3000"]),
     "stores": partial(bench_stores.main, []),
+    "threads": partial(bench_threads.main, []),
+    "threads-slow-disk": partial(bench_threads.main, ["--slow", "2000", "--rounds", "8"]),
+    "processes": partial(bench_processes.main, []),
     "profile": partial(bench_profile.main, []),
     "queries": partial(bench_queries.main, []),
     "migration": partial(bench_migration.main, []),
     "storage": partial(bench_storage.main, []),
+    "receipts": partial(bench_receipts.main, []),
     "opening": partial(bench_opening.main, []),
+    "streaming": partial(bench_streaming.main, []),
+    "verify": partial(bench_verify.main, []),
     "counts": partial(counts.main, []),
 }
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks._work import (
-    HEX,
+    DIGEST,
     INSERT_ENTRY,
     INSERT_UNIT,
     INSERT_WRITE,
@@ -84,7 +84,7 @@ def fill(path: Path, units: int, *, seed: int = 1) -> None:
         connection.executemany(INSERT_WRITE, (row for number in committed for row in writes_of(number)))
         connection.executemany(INSERT_ENTRY, map(entry_row, committed))
         connection.execute("UPDATE uow_ledger SET execution_us = 512, commit_us = 400")
-        connection.executemany("INSERT INTO uow_spaces VALUES (?, ?, ?)", ((space, units, HEX) for space in _SPACES))
+        connection.executemany("INSERT INTO uow_spaces VALUES (?, ?, ?)", ((space, units, DIGEST) for space in _SPACES))
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

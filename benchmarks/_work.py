@@ -33,6 +33,7 @@ CONTEXT: Final[dict[str, Any]] = {
 }
 TIME: Final = "2026-11-22T19:20:31.110000Z"
 HEX: Final = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+DIGEST: Final = bytes.fromhex(HEX)
 TEXT: Final = "The boiler was serviced in spring; the next service is due before the first frost of the year."
 
 
@@ -42,9 +43,9 @@ def documents(number: int) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"note-{number:08d}-{part}", {"text": TEXT, "tags": ["boiler", "house"], "unit": number, "part": part}
 
 
-def connect(path: Path, durability: Durability) -> sqlite3.Connection:
+def connect(path: Path, durability: Durability, *, timeout_s: float = 5.0) -> sqlite3.Connection:
     """Return a connection as somebody would make it by hand: write-ahead log, no implicit transactions."""
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=timeout_s, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {durability}")
     return connection
@@ -93,6 +94,8 @@ class ByLibrary(Work):
 class ByHand(Work):
     """The floor: the same three rows and nothing else."""
 
+    INSERT: Final = "INSERT INTO uow_documents (store, space_id, key, version, value) VALUES ('notes', ?, ?, ?, ?)"
+
     def __init__(self, path: Path, durability: Durability) -> None:
         super().__init__(path)
         self.connection = connect(path, durability)
@@ -114,13 +117,13 @@ class ByHand(Work):
             raise
 
     def _write(self) -> None:
-        self.connection.executemany(
-            "INSERT INTO uow_documents (store, space_id, key, version, value) VALUES ('notes', ?, ?, ?, ?)",
-            (
-                (SPACE, key, self.number, json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-                for key, value in documents(self.number)
-            ),
-        )
+        self.connection.executemany(self.INSERT, self.rows(self.number))
+
+    @staticmethod
+    def rows(number: int, writer: str = "") -> Iterator[tuple[object, ...]]:
+        """Yield the rows of unit `number`; the keys of each `writer` are its own."""
+        for key, value in documents(number):
+            yield SPACE, writer + key, number, json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
     def close(self) -> None:
         self.connection.close()
@@ -148,7 +151,7 @@ class ByHandWithLedger(ByHand):
         execute(
             "INSERT INTO uow_spaces (space_id, space_seq, head) VALUES (?, ?, ?)"
             " ON CONFLICT (space_id) DO UPDATE SET space_seq = excluded.space_seq, head = excluded.head",
-            (SPACE, number, HEX),
+            (SPACE, number, DIGEST),
         )
 
 
@@ -171,7 +174,7 @@ INSERT_ENTRY: Final = _insert(
     "uow_ledger",
     [
         "commit_seq",
-        "uow_id",
+        "unit",
         "space_seq",
         "prev",
         "context",
@@ -180,6 +183,7 @@ INSERT_ENTRY: Final = _insert(
         "writes_root",
         "write_count",
         "first_write",
+        "nodes",
     ],
 )
 
@@ -213,7 +217,8 @@ def write_row(row_id: int, unit_id: str, number: int) -> tuple[Any, ...]:
 
 def entry_row(number: int) -> tuple[Any, ...]:
     """Return the row of unit `number` in the receipt log."""
-    return number, unit_id_of(number), number, HEX, f"sha256:{HEX}", HEX[:32], None, HEX, WRITES, WRITES * number
+    nodes = DIGEST * (number & -number).bit_length()
+    return number, number, number, DIGEST, DIGEST, DIGEST[:16], None, DIGEST, WRITES, WRITES * number, nodes
 
 
 def wal_bytes(path: Path) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from benchmarks._command import options, section, workplace
 from benchmarks._filled import INDEXES, insert_1_0_0, writes_of
 from benchmarks._ratios import table
-from benchmarks._work import HEX, INSERT_ENTRY, INSERT_UNIT, INSERT_WRITE, SPACE, TIME, entry_row, unit_row
+from benchmarks._work import DIGEST, HEX, INSERT_ENTRY, INSERT_UNIT, INSERT_WRITE, SPACE, TIME, entry_row, unit_row
 from memoryos_uow import _schema
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _with_receipts(connection: sqlite3.Connection, units: int) -> None:
     connection.execute("BEGIN")
     connection.executemany(INSERT_ENTRY, (entry_row(number) for number in range(1, units + 1)))
     connection.execute("UPDATE uow_ledger SET execution_us = 512, commit_us = 400")
-    connection.execute("INSERT INTO uow_spaces VALUES (?, ?, ?)", (SPACE, units, HEX))
+    connection.execute("INSERT INTO uow_spaces VALUES (?, ?, ?)", (SPACE, units, DIGEST))
     connection.execute("INSERT INTO uow_identity VALUES (1, ?, 'example.com/benchmark', ?)", (HEX[:32], TIME))
     connection.execute("COMMIT")
 

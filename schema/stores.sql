@@ -81,3 +81,27 @@ CREATE TABLE IF NOT EXISTS uow_heads (
   size INTEGER NOT NULL,
   UNIQUE (store, space_id, key)
 );
+
+-- Messages that were committed with their units and are not delivered yet: none in a ledger whose relay is up to date.
+CREATE TABLE IF NOT EXISTS uow_outbox (
+  id INTEGER PRIMARY KEY,            -- rises in the order of commits
+  uow_id TEXT NOT NULL,
+  seq INTEGER NOT NULL,              -- its number among the unit's messages, from 0; uow_id:seq is its dedup key
+  space_id TEXT NOT NULL,
+  band TEXT NOT NULL,
+  topic TEXT NOT NULL,
+  key TEXT,                          -- messages of one space with one key are delivered in order
+  payload TEXT NOT NULL,             -- JSON
+  created_ts TEXT NOT NULL,
+  state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'parked')),
+  attempts INTEGER NOT NULL DEFAULT 0,        -- how often delivering it failed
+  due_ms INTEGER NOT NULL DEFAULT 0,          -- Unix time in milliseconds before which it is not tried
+  epoch INTEGER NOT NULL DEFAULT 0,           -- rises with every claim; whoever acts names the one it knows
+  owner TEXT,                                 -- the process that is delivering it
+  lease_until_ms INTEGER NOT NULL DEFAULT 0,  -- Unix time in milliseconds after which another relay may claim it
+  error_type TEXT,
+  error_message TEXT,                -- as far as the band allows
+  error_ts TEXT
+);
+CREATE INDEX IF NOT EXISTS uow_outbox_by_key ON uow_outbox(space_id, key) WHERE key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS uow_outbox_by_owner ON uow_outbox(owner) WHERE owner IS NOT NULL;

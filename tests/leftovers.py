@@ -159,9 +159,9 @@ def _decide(connection: sqlite3.Connection, ids: list[str], last: int, store: st
         ((uow_id, now_text(), SPACE) for uow_id in ids),
     )
     connection.executemany(
-        "INSERT INTO uow_ledger (commit_seq, uow_id, space_seq, context, writes_root, write_count)"
-        " VALUES (?, ?, ?, '', '', 1)",
-        ((last + 1 + n, uow_id, last + 1 + n) for n, uow_id in numbered),
+        "INSERT INTO uow_ledger (commit_seq, unit, space_seq, context, writes_root, write_count, nodes)"
+        " SELECT ?, rowid, ?, x'', x'', 1, x'' FROM unit_of_work WHERE uow_id = ?",
+        ((last + 1 + n, last + 1 + n, uow_id) for n, uow_id in numbered),
     )
     connection.executemany(
         "INSERT INTO uow_heads (store, space_id, key, version, digest, size) VALUES (?, ?, ?, ?, ?, ?)",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ def forked(do: Callable[[], Any], *, as_user: int | None = None) -> Any:
     if not fine:
         raise ChildError(value)
     return value
+
+
+def let_everybody_reach(path: Path) -> None:
+    """Let processes without rights look into the directories above `path`, as far as they are our own."""
+    for directory in path.parents:
+        status = directory.stat()
+        if directory != Path("/") and status.st_uid == os.getuid():
+            directory.chmod(status.st_mode | 0o555)
 
 
 def without_rights(do: Callable[[], Any]) -> Any:

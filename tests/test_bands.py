@@ -82,7 +82,7 @@ def test_keys_are_shown_for_green_only(band: Band) -> None:
 
 def test_checksums_for_green_and_amber_only() -> None:
     """A plain digest, which would give guessable content away, is recorded for GREEN and AMBER only."""
-    assert [checksum_text("ab", band) for band in Band] == ["sha256:ab", "sha256:ab", None, None]
+    assert [checksum_text("ab", band, "s", None) for band in Band] == ["sha256:ab", "sha256:ab", None, None]
 
 
 def test_nonces_for_all_but_green() -> None:

@@ -63,13 +63,13 @@ def test_of_two_recoverers_one_wins(engine: SQLiteEngine) -> None:
     """Both saw the same epoch; the second to ask for it is refused."""
     seen = intent(engine)
     tx = engine.begin()
-    assert _coordination.take_over(tx, seen)
-    assert not _coordination.take_over(tx, seen)
+    assert _coordination.take_over(tx, [seen])
+    assert not _coordination.take_over(tx, [seen])
     tx.commit()
     again = found(engine)
     assert again.epoch == 2
     tx = engine.begin()
-    assert _coordination.take_over(tx, again)
+    assert _coordination.take_over(tx, [again])
     tx.rollback()
     assert found(engine).epoch == 2
 
@@ -79,7 +79,7 @@ def test_an_owner_that_was_taken_over_cannot_decide(engine: SQLiteEngine) -> Non
     seen = intent(engine)
     intent(engine, "u2")
     tx = engine.begin()
-    assert _coordination.take_over(tx, seen)
+    assert _coordination.take_over(tx, [seen])
     assert not _coordination.decide(tx, "u1")
     assert _coordination.decide(tx, "u2")
     assert not _coordination.decide(tx, "u2")

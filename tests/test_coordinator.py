@@ -357,7 +357,7 @@ def test_a_file_that_takes_no_more_bytes(tmp_path: Path) -> None:
 def interrupt_after_commit(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise KeyboardInterrupt when SQLite's commit has returned and before the library's has."""
 
-    def interrupt() -> None:
+    def interrupt(_rows: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ledger._opened.engine._keeper, "note_commit", interrupt)

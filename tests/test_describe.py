@@ -166,7 +166,7 @@ def test_what_a_band_keeps_back(ledger: Ledger, band: str, key: str | None, chec
     assert write.record_id == (key and "n2")
     assert (write.checksum is not None) is checksum
     assert write.bytes_written == 1
-    found = [nonce for (nonce,) in rows(ledger.path, "SELECT nonce FROM uow_nonces")]
+    found = [nonce for (nonce,) in rows(ledger.path, "SELECT lower(hex(nonce)) FROM uow_nonces")]
     assert len(set(found)) == (2 if nonces else 0)
     assert all(re.fullmatch(r"[0-9a-f]{32}", nonce) for nonce in found)
     assert uow.receipt is not None

@@ -14,7 +14,7 @@ from memoryos_uow import errors
 from memoryos_uow.errors import UnitOfWorkError
 
 CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, UnitOfWorkError)]
-RETRYABLE = {"ConflictError", "LedgerBusy", "StoreUnavailable", "UnitTimeout"}
+RETRYABLE = {"ConflictError", "LedgerBusy", "SinkError", "SinkUnavailable", "StoreUnavailable", "UnitTimeout"}
 IN_DOUBT = {"InDoubtError"}
 
 

@@ -106,14 +106,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def lying(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, how: str) -> None:
     """Let the connection lie from the decision on; what comes before it is another transaction."""
-    coordinator = ledger._opened.coordinator
-    before = coordinator._write_coordination
+    deciding = ledger._opened.coordinator._group._deciding
+    before = deciding._write_coordination
 
     def lie_then_write(*arguments: object) -> object:
         monkeypatch.setattr(Liar, "lies", how)
         return before(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(coordinator, "_write_coordination", lie_then_write)
+    monkeypatch.setattr(deciding, "_write_coordination", lie_then_write)
 
 
 def test_a_decision_that_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

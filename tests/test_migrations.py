@@ -177,9 +177,14 @@ def test_any_part_of_a_migration_by_hand_is_completed(
                 conn.execute(index)
             except sqlite3.OperationalError:
                 assert "status" not in index  # its column is not there yet
-        for table in own_tables:
-            conn.execute(table)
-        assert inspect(conn).kind is (Kind.PARTIAL if columns or own_tables or indexes_of(conn) else Kind.BASIC)
+        made = 0
+        for own in own_tables:
+            try:
+                conn.execute(own)
+                made += 1
+            except sqlite3.OperationalError:
+                assert "CREATE INDEX" in own  # its table is not there yet
+        assert inspect(conn).kind is (Kind.PARTIAL if columns or made or indexes_of(conn) else Kind.BASIC)
         assert migrate_up(conn)
         assert by_name(contract_shape(conn)) == by_name(CURRENT_SHAPE)
         assert rows_1_0_0(conn) == before
@@ -265,7 +270,7 @@ def test_the_default_origin_is_made_from_the_identity(conn: sqlite3.Connection) 
     """A ledger nobody named is named after its random id, so no two ledgers share a name."""
     migrate_up(conn)
     ((ledger_id, origin),) = conn.execute("SELECT ledger_id, origin FROM uow_identity").fetchall()
-    assert origin == f"memoryos-uow/{ledger_id}"
+    assert origin == f"memoryos-uow/{ledger_id[:16]}"
 
 
 def test_the_users_records_stay_as_they_are(conn: sqlite3.Connection) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from memoryos_uow import _schema
+from memoryos_uow import Ledger, _schema
 from memoryos_uow._migrations import Kind, inspect, migrate_down, migrate_up
 from memoryos_uow.errors import LedgerBusy, LedgerCorrupt, MigrationError, SchemaTooNew
 from tests.schema_files import (
@@ -49,10 +49,10 @@ def conn(path: Path) -> Iterator[sqlite3.Connection]:
             INSERT INTO unit_of_work (uow_id, status, created_ts, committed_ts, band, receipt_hash, error_type)
             VALUES ('new', 'committed', 't', 't', 'RED', 'h', NULL);
             INSERT INTO uow_writes (uow_id, store_name, ts, operation_type) VALUES ('new', 'notes', 't', 'delete');
-            INSERT INTO uow_ledger (uow_id, space_seq, context, writes_root, write_count, first_write)
-            VALUES ('new', 1, 'c', 'r', 1, 5);
-            INSERT INTO uow_nonces VALUES (5, 'n');
-            INSERT INTO uow_spaces VALUES ('s', 1, 'h');
+            INSERT INTO uow_ledger (unit, space_seq, context, writes_root, write_count, first_write, nodes)
+            VALUES ((SELECT rowid FROM unit_of_work WHERE uow_id = 'new'), 1, x'0c', x'01', 1, 5, x'02');
+            INSERT INTO uow_nonces VALUES (5, x'03');
+            INSERT INTO uow_spaces VALUES ('s', 1, x'04');
             """
         )
         yield connection
@@ -492,3 +492,20 @@ def test_a_file_that_is_no_database_is_not_taken_down(path: Path) -> None:
     path.write_text("a diary\n" * 500)
     with closing(connect(path)) as conn, pytest.raises(LedgerCorrupt):
         migrate_down(conn, path)
+
+
+def test_undelivered_messages_are_in_the_way(tmp_path: Path) -> None:
+    """A ledger whose outbox is not empty is not taken down in full: 1.0.0 would never deliver; softly it is."""
+    path = tmp_path / "memory.db"
+    with Ledger.open(path) as ledger, ledger.unit(space_id="s", band="GREEN") as uow:
+        uow.publish("note.created", {})
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        before = conn.execute("SELECT * FROM uow_outbox").fetchall()
+        with pytest.raises(MigrationError, match="1 messages in its outbox") as caught:
+            migrate_down(conn, path)
+        assert "Nothing was changed" in (caught.value.hint or "")
+        assert list(tmp_path.glob("*before*")) == []
+        assert migrate_down(conn, path, soft=True) is None
+        assert conn.execute("SELECT * FROM uow_outbox").fetchall() == before
+        conn.execute("DELETE FROM uow_outbox")
+        assert migrate_down(conn, path) is not None

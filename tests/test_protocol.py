@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from memoryos_uow._protocol import (
     IllegalTransitionError,
     State,
     check,
+    check_all,
     step,
     transitions,
 )
@@ -48,7 +50,7 @@ def test_illegal_pairs_are_refused(pair: tuple[State, Event]) -> None:
         step(*pair)
 
 
-@pytest.mark.parametrize("state", FINAL)
+@pytest.mark.parametrize("state", sorted(FINAL))
 def test_final_states_are_left_by_nothing(state: State) -> None:
     """No event leads out of a final state."""
     assert not [pair for pair in TABLE if pair[0] is state]
@@ -215,8 +217,18 @@ def test_seeds_cover_every_promise() -> None:
     assert numbered == {promise for promise, *_ in SEEDED}
 
 
-def test_step_checks_what_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistake in the table itself is found at the first step that uses it."""
-    monkeypatch.setitem(_protocol._TABLE, (State.PREPARING, Event.PREPARED), (State.FINISHED, ()))
+def test_a_mistake_in_the_table_is_found_when_it_is_loaded() -> None:
+    """With a mistake in the table itself the module cannot be imported: no unit is ever driven by it."""
+    path = Path(str(_protocol.__file__))
+    right = "(State.PREPARING, Event.PREPARED): (State.PREPARING, (Effect.DECIDE,))"
+    wrong = path.read_text(encoding="utf-8").replace(right, "(State.PREPARING, Event.PREPARED): (State.FINISHED, ())")
+    assert wrong != path.read_text(encoding="utf-8")
     with pytest.raises(AssertionError, match="Promise 1 "):
-        step(State.PREPARING, Event.PREPARED)
+        exec(compile(wrong, str(path), "exec"), {"__name__": "wrong"})  # noqa: S102 - the module's own text
+
+
+def test_every_transition_of_a_table_is_checked() -> None:
+    """One wrong transition among all is enough."""
+    table = {**TABLE, (State.PREPARING, Event.PREPARED): (State.FINISHED, ())}
+    with pytest.raises(AssertionError, match="Promise 1 "):
+        check_all(table)

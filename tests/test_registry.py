@@ -11,7 +11,7 @@ import pytest
 
 from memoryos_uow import Ledger, StoreError, UsageError
 from memoryos_uow.abc import Capability
-from memoryos_uow.stores import DocumentStore, TableStore
+from memoryos_uow.stores import BlobStore, DocumentStore, FileStore, SQLiteFileStore, TableStore
 from tests.units import SPACE, OwnError, everything, four_stores, rows, run, start, throw
 
 if TYPE_CHECKING:
@@ -342,3 +342,28 @@ def test_a_store_that_is_out_of_order_stops_its_own_units_only(wide: Ledger) -> 
         put(wide, "p2", b"small", "photos")
     assert caught.value.store == "photos"
     put(wide, "n2", {"text": "tea"})
+
+
+def test_what_stores_have_to_do_outside(tmp_path: Path) -> None:
+    """Which stores make bytes before the decision and which have something to do after it, by their capability."""
+    stores = [
+        DocumentStore("notes"),
+        BlobStore("photos"),
+        FileStore("files", "files"),
+        SQLiteFileStore("archive", "a.db"),
+    ]
+    with Ledger.open(tmp_path / "memory.db", stores=stores) as ledger:
+        registry = ledger._opened.coordinator._registry
+        for _ in range(2):  # found out once, then remembered
+            assert [registry.outside(name) is not None for name in ("notes", "photos", "files", "archive")] == [
+                False,
+                True,
+                True,
+                False,
+            ]
+            assert [registry.publisher(name) is not None for name in ("notes", "photos", "files", "archive")] == [
+                False,
+                False,
+                True,
+                True,
+            ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -49,3 +49,49 @@ def test_writes_of_a_unit_have_consecutive_ids(ledger: Ledger) -> None:
     assert [write.id for write in ledger.get(first.uow_id).writes] == [1, 2]
     assert [write.id for write in ledger.get(second.uow_id).writes] == [78, 79]
     assert [write.id for write in ledger.get("theirs").writes] == [77]
+
+
+@pytest.mark.parametrize(
+    ("filters", "sorted_by_time"),
+    [
+        ({"status": "committed"}, True),
+        ({"status": "failed"}, True),
+        ({"status": "failed", "space_id": SPACE}, True),
+        ({"status": "committed", "space_id": SPACE}, False),
+        ({"status": "failed", "correlation_id": "c"}, False),
+        ({"space_id": SPACE}, False),
+        ({}, False),
+    ],
+)
+def test_no_question_sorts(ledger: Ledger, filters: dict[str, str], sorted_by_time: bool) -> None:
+    """Whatever narrows the search, an index gives the newest first: by time for a status, else by row number."""
+    with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+        uow["notes"].create("a", 1)
+    asked: list[str] = []
+
+    class Explaining:
+        """A reader that explains each query before it runs it."""
+
+        def __init__(self, reader: Any) -> None:
+            self.reader = reader
+
+        def rows(self, sql: str, parameters: Any = ()) -> Any:
+            asked.append(sql)
+            asked.extend(row[3] for row in self.reader.rows(f"EXPLAIN QUERY PLAN {sql}", parameters))
+            return self.reader.rows(sql, parameters)
+
+    with ledger._opened.engine.reader() as reader:
+        LedgerRows(basic=False).units(Explaining(reader), filters, since=None, limit=50)  # type: ignore[arg-type]
+    query, *plan = asked
+    assert ("ORDER BY u.created_ts DESC, u.rowid DESC" in query) is sorted_by_time
+    assert not [step for step in plan if "TEMP B-TREE" in step]
+
+
+def test_units_of_a_status_are_in_the_order_of_time(ledger: Ledger) -> None:
+    """The newest of a status come first, also where somebody recorded an older one later; ties by row number."""
+    with ledger._opened.engine.setup_connection() as connection:
+        for name, ts in (("b", "2026-01-02"), ("c", "2026-01-02"), ("a", "2026-01-01")):
+            connection.execute(
+                "INSERT INTO unit_of_work (uow_id, status, created_ts) VALUES (?, 'failed', ?)", (name, ts)
+            )
+    assert [unit.uow_id for unit in ledger.units(status="failed")] == ["c", "b", "a"]

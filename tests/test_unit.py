@@ -16,6 +16,7 @@ import pytest
 
 from memoryos_uow import Band, Isolation, Ledger, LedgerError, Status, UnitOfWork, UsageError
 from memoryos_uow.errors import UnitOfWorkError
+from tests.naming import plain_repr
 from tests.units import MARKER, SPACE, OwnError, rows, run, statuses, throw
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def test_what_a_unit_needs(missing: str, options: dict[str, Any]) -> None:
         {"ledger": "memory.db"},
         {"ledger": object()},
     ],
-    ids=repr,
+    ids=plain_repr,
 )
 def test_wrong_arguments(wrong: dict[str, Any]) -> None:
     """Every wrong argument is refused when the unit is made, with a hint, before anything could be written."""

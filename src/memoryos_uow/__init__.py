@@ -22,9 +22,15 @@ from typing import TYPE_CHECKING, Any
 from memoryos_uow._version import __version__
 
 if TYPE_CHECKING:
+    from memoryos_uow._async_ledger import AsyncLedger
+    from memoryos_uow._decorating import unit_of_work
     from memoryos_uow._limits import Limits
+    from memoryos_uow._messages import Message, OutboxEntry, RelayReport
     from memoryos_uow._names import Band, Durability, Isolation, Operation, Status
-    from memoryos_uow._records import Hit, RecoveryReport, UnitRecord, Violation, WriteRecord
+    from memoryos_uow._records import Erasure, Hit, RecoveryReport, UnitRecord, Violation, WriteRecord
+    from memoryos_uow._requests import Outcome
+    from memoryos_uow.abc import MISSING
+    from memoryos_uow.aio import AsyncUnitOfWork
     from memoryos_uow.errors import (
         ConflictError,
         DuplicateUnit,
@@ -33,10 +39,13 @@ if TYPE_CHECKING:
         LedgerCorrupt,
         LedgerError,
         LedgerRollback,
+        MessageRejected,
         MigrationError,
         RecordExists,
         RecordMissing,
         SchemaTooNew,
+        SinkError,
+        SinkUnavailable,
         StoreError,
         StoreUnavailable,
         UnitOfWorkError,
@@ -47,12 +56,18 @@ if TYPE_CHECKING:
     from memoryos_uow.ledger import Ledger, default_ledger
     from memoryos_uow.receipts import Receipt
     from memoryos_uow.unit import UnitOfWork
+    from memoryos_uow.verification import Finding, StoreCheck, VerificationLevel, VerificationReport
 
 __all__ = [
+    "MISSING",
+    "AsyncLedger",
+    "AsyncUnitOfWork",
     "Band",
     "ConflictError",
     "DuplicateUnit",
     "Durability",
+    "Erasure",
+    "Finding",
     "Hit",
     "InDoubtError",
     "Isolation",
@@ -62,14 +77,22 @@ __all__ = [
     "LedgerError",
     "LedgerRollback",
     "Limits",
+    "Message",
+    "MessageRejected",
     "MigrationError",
     "Operation",
+    "OutboxEntry",
+    "Outcome",
     "Receipt",
     "RecordExists",
     "RecordMissing",
     "RecoveryReport",
+    "RelayReport",
     "SchemaTooNew",
+    "SinkError",
+    "SinkUnavailable",
     "Status",
+    "StoreCheck",
     "StoreError",
     "StoreUnavailable",
     "UnitOfWork",
@@ -78,18 +101,24 @@ __all__ = [
     "UnitTimeout",
     "UsageError",
     "VerificationError",
+    "VerificationLevel",
+    "VerificationReport",
     "Violation",
     "WriteRecord",
     "__version__",
     "default_ledger",
+    "unit_of_work",
 ]
 
 # Each name is loaded when it is first asked for (PEP 562): importing the package alone, as the command line's help and
 # programs with rare units do, costs next to nothing.
 _HOME = {
+    "memoryos_uow._async_ledger": ("AsyncLedger",),
+    "memoryos_uow.aio": ("AsyncUnitOfWork",),
     "memoryos_uow._limits": ("Limits",),
+    "memoryos_uow._messages": ("Message", "OutboxEntry", "RelayReport"),
     "memoryos_uow._names": ("Band", "Durability", "Isolation", "Operation", "Status"),
-    "memoryos_uow._records": ("Hit", "RecoveryReport", "UnitRecord", "Violation", "WriteRecord"),
+    "memoryos_uow._records": ("Erasure", "Hit", "RecoveryReport", "UnitRecord", "Violation", "WriteRecord"),
     "memoryos_uow.errors": (
         "ConflictError",
         "DuplicateUnit",
@@ -98,10 +127,13 @@ _HOME = {
         "LedgerCorrupt",
         "LedgerError",
         "LedgerRollback",
+        "MessageRejected",
         "MigrationError",
         "RecordExists",
         "RecordMissing",
         "SchemaTooNew",
+        "SinkError",
+        "SinkUnavailable",
         "StoreError",
         "StoreUnavailable",
         "UnitOfWorkError",
@@ -109,8 +141,12 @@ _HOME = {
         "UsageError",
         "VerificationError",
     ),
+    "memoryos_uow._decorating": ("unit_of_work",),
+    "memoryos_uow._requests": ("Outcome",),
+    "memoryos_uow.abc": ("MISSING",),
     "memoryos_uow.ledger": ("Ledger", "default_ledger"),
     "memoryos_uow.receipts": ("Receipt",),
+    "memoryos_uow.verification": ("Finding", "StoreCheck", "VerificationLevel", "VerificationReport"),
     "memoryos_uow.unit": ("UnitOfWork",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

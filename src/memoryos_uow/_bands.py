@@ -5,10 +5,13 @@ Promise: payloads pass through here never, and identifiers only for GREEN.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from memoryos_uow._names import Band
 from memoryos_uow.errors import UnitOfWorkError
+
+if TYPE_CHECKING:
+    from memoryos_uow._band_keys import ContentKey
 
 MAX_MESSAGE_CHARACTERS: Final = 1000
 """A recorded error text is cut here."""
@@ -44,14 +47,21 @@ def wants_nonces(band: Band) -> bool:
     return band is not Band.GREEN
 
 
-def checksum_text(sha256: str, band: Band) -> str | None:
-    """Return ``uow_writes.checksum`` for content with this digest: ``sha256:<hex>``, or None for RED and BLACK.
+def checksum_text(sha256: str, band: Band, space_id: str, key: ContentKey | None) -> str | None:
+    """Return ``uow_writes.checksum`` for content with this digest.
 
-    A plain digest of guessable content gives the content away; RED and BLACK need a key kept outside the database.
+    ``sha256:<hex>`` for GREEN and AMBER. A plain digest of guessable content gives the content away, so RED and BLACK
+    have ``hmac-sha256:<hex>`` under the content key, which is kept outside the database, and None without one.
     """
-    return f"sha256:{sha256}" if band in (Band.GREEN, Band.AMBER) else None
+    if band in (Band.GREEN, Band.AMBER):
+        return f"sha256:{sha256}"
+    return key.checksum(space_id, sha256) if key else None
 
 
-def recorded_key(key: str | None, band: Band) -> str | None:
-    """Return ``uow_writes.record_id``: the key, or None for BLACK, whose record ids the ledger does not name."""
-    return None if band is Band.BLACK else key
+def recorded_key(
+    record: str | None, band: Band, space_id: str = "", store: str = "", key: ContentKey | None = None
+) -> str | None:
+    """Return ``uow_writes.record_id``: the record's key; for BLACK its pseudonym, and None without a content key."""
+    if band is not Band.BLACK or record is None:
+        return record
+    return key.pseudonym(space_id, store, record) if key else None

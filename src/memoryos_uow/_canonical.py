@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Final
+from json.encoder import encode_basestring
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 from memoryos_uow._names import text_problem
 from memoryos_uow.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 """Largest integer that every JSON reader keeps exactly (RFC 8785, section 3.2.2.3, and RFC 7493)."""
@@ -67,3 +72,45 @@ def _problem(value: object) -> str | None:
 def sha256_hex(content: bytes | bytearray | memoryview) -> str:
     """Return the SHA-256 of `content` as 64 lower-case hex digits (FIPS 180-4)."""
     return hashlib.sha256(content).hexdigest()
+
+
+class Shape:
+    """Canonical bytes of records whose attributes are always the same, a few times faster than `canonical`.
+
+    Whatever is not plainly a string, a safe integer or None goes to `canonical`, which decides: so the bytes are the
+    same, and so is what is refused.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = sorted(names)
+        self._values = attrgetter(*self._names)
+        self._form = "{" + ",".join(f'"{name}":%s' for name in self._names) + "}"
+
+    def __call__(self, record: object) -> bytes:
+        """Return the canonical bytes of the object of `record`'s attributes.
+
+        Raises:
+            UsageError: as `canonical`.
+        """
+        values = self._values(record)
+        parts = []
+        for value in values:
+            kind = type(value)
+            if kind is str:
+                parts.append(encode_basestring(value))
+            elif value is None:
+                parts.append("null")
+            elif kind is int and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+                parts.append(str(value))
+            else:
+                return self._slowly(values)
+        text = self._form % tuple(parts)
+        if "\\u0000" in text:  # perhaps U+0000
+            return self._slowly(values)
+        try:
+            return text.encode()
+        except UnicodeEncodeError:
+            return self._slowly(values)
+
+    def _slowly(self, values: tuple[object, ...]) -> bytes:
+        return canonical(dict(zip(self._names, values, strict=True)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from memoryos_uow import _ambient, _owner
 from memoryos_uow._names import Operation
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 LEASE_S: Final = 60.0
 """How long an owner is left alone that cannot be seen to be dead."""
+_LEASE_MS: Final = int(LEASE_S * 1000)
+
+_NO_UNIT: Final = "-"
 
 _INSERT: Final = """
 INSERT INTO uow_coordination (uow_id, state, epoch, owner, lease_until_ms, unit, plan) VALUES (?, ?, 1, ?, ?, ?, ?)
@@ -31,8 +34,10 @@ _UNSETTLED: Final = (
     " WHERE uow_id > ? ORDER BY uow_id LIMIT ?"
 )
 _OWING: Final = "SELECT store, commit_seq, seq, uow_id, space_id, key, operation, payload FROM uow_redo"
+_AS_IS: Final = "SELECT uow_id, epoch, state FROM uow_coordination WHERE uow_id BETWEEN ? AND ?"
 _TAKE_OVER: Final = (
     "UPDATE uow_coordination SET epoch = epoch + 1, owner = ?, lease_until_ms = ? WHERE uow_id = ? AND epoch = ?"
+    " AND state = ?"
 )
 
 
@@ -45,19 +50,31 @@ class Unsettled:
     epoch: int
     owner: str
     lease_until_ms: int
-    unit: Mapping[str, Any]
-    """The unit's own columns, as its row will have them."""
-    plan: Mapping[str, Sequence[str]]
-    """By store, the tokens of what was or was to be made outside before the decision."""
+    unit_text: str
+    plan_text: str
+
+    @property
+    def unit(self) -> Mapping[str, Any]:
+        """The unit's own columns, as its row will have them."""
+        return cast("Mapping[str, Any]", json.loads(self.unit_text))
+
+    @property
+    def plan(self) -> Mapping[str, Sequence[str]]:
+        """By store, the tokens of what was or was to be made outside before the decision."""
+        return cast("Mapping[str, Sequence[str]]", json.loads(self.plan_text))
 
     def is_free(self, now_ms: int) -> bool:
-        """Say whether another process may take it over: its owner is gone, or has not been heard of for a lease."""
-        return self.lease_until_ms <= now_ms or _owner.is_gone(self.owner)
+        """Say whether another process may take it over: its owner is gone, or has not been heard of for a lease.
+
+        A lease that ends later than any taken now could was taken before the clock went back, and counts for nothing.
+        """
+        is_running = now_ms < self.lease_until_ms <= now_ms + 2 * _LEASE_MS
+        return not is_running or _owner.is_gone(self.owner)
 
 
 def lease_ms() -> int:
     """Return when a lease taken now ends."""
-    return _ambient.unix_ms() + int(LEASE_S * 1000)
+    return _ambient.unix_ms() + _LEASE_MS
 
 
 def insert(
@@ -89,9 +106,24 @@ def decide(tx: Transaction, uow_id: str) -> bool:
     )
 
 
-def take_over(tx: Transaction, found: Unsettled) -> bool:
-    """Become the owner of an unsettled unit; return whether nobody else was faster."""
-    return tx.execute(_TAKE_OVER, (_owner.own_name(), lease_ms(), found.uow_id, found.epoch)) == 1
+def take_over(tx: Transaction, found: Sequence[Unsettled]) -> list[Unsettled]:
+    """Become the owner of units, in the order of their ids; return those that are still as they were found.
+
+    Of the others somebody was faster, and that may be the owner: paused for a lease, it has woken up and decided since
+    the look. Such a unit is not to be abandoned.
+    """
+    span = (found[0].uow_id, found[-1].uow_id)
+    now = {uow_id: as_is for uow_id, *as_is in tx.rows(_AS_IS, span)}
+    taken = [one for one in found if now.get(one.uow_id) == [one.epoch, _state(decided=one.decided)]]
+    own, until = _owner.own_name(), lease_ms()
+    tx.execute_many(_TAKE_OVER, ((own, until, one.uow_id, one.epoch, _state(decided=one.decided)) for one in taken))
+    return taken
+
+
+def write_over(tx: Transaction) -> None:
+    """Have this transaction write something, so that it takes the place of a lost commit in the log."""
+    insert(tx, _NO_UNIT, decided=False, unit={}, plan={})
+    forget(tx, [_NO_UNIT])
 
 
 def forget(tx: Transaction, uow_ids: Iterable[str]) -> None:
@@ -105,7 +137,7 @@ def unsettled(reader: Reader, *, after: str = "", limit: int = -1) -> list[Unset
     """Return unsettled units in the order of their ids, from behind the id `after`."""
     rows = reader.rows(_UNSETTLED, (after, limit))
     return [
-        Unsettled(uow_id, state == "committed", epoch, owner, lease, json.loads(unit), json.loads(plan))
+        Unsettled(uow_id, state == "committed", epoch, owner, lease, unit, plan)
         for uow_id, state, epoch, owner, lease, unit, plan in rows
     ]
 

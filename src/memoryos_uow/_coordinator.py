@@ -5,9 +5,10 @@ The commit, in one sitting:
 1.  `commit` tells the protocol that the block has ended well; the protocol answers with effects.
 2.  RECORD_INTENT and PREPARE, only for stores that make bytes outside the ledger: the ledger notes what is about to be
     made, then the stores make it durable. No lock is held meanwhile.
-3.  DECIDE: one ledger transaction. Records that the unit has read are compared with what is there now; the buffered
-    writes are applied in order; then come what stores outside will have to publish, the rows that describe the unit and
-    its receipt, and COMMIT. That is the decision.
+3.  DECIDE: one ledger transaction, which units of several threads may share (`_group_commit`). In it `_deciding` writes
+    all of a unit: records that it has read are compared with what is there now; the buffered writes are applied in
+    order; then come what stores outside will have to publish, the rows that describe the unit, and its receipt. COMMIT
+    is the decision.
 4.  ANNOUNCE: only now the unit is committed in memory. How long it took goes along with a later transaction: inside its
     own it cannot be known, and one more fsync would cost more than the unit.
 5.  PUBLISH and FORGET, only for stores outside: they show what was decided; then the ledger forgets what recovery would
@@ -22,19 +23,25 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow import _ambient, _coordination
-from memoryos_uow._describe import committed_record, describe, ending_record, own_columns, timing
+from memoryos_uow._deciding import Deciding, Decision
+from memoryos_uow._describe import ending_record, own_columns, timing
+from memoryos_uow._group_commit import GroupCommit
 from memoryos_uow._leftovers import Leftovers, report_lost
 from memoryos_uow._protocol import DECIDED, Effect, Event, State
 from memoryos_uow._publishing import Publishing
 from memoryos_uow._reading import Reading
+from memoryos_uow._streaming import Streaming
+from memoryos_uow._telling import ended
 from memoryos_uow._transactions import UnitTransactions, blaming
-from memoryos_uow.abc import Capability, OutsideStore, Publisher, Redo
-from memoryos_uow.errors import ConflictError, InDoubtError, LedgerBusy, UnitOfWorkError
+from memoryos_uow.abc import Capability, OutsideStore, Publisher
+from memoryos_uow.errors import InDoubtError, LedgerBusy, UnitOfWorkError, UsageError
+from memoryos_uow.observers import Telemetry, TelemetryMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from memoryos_uow._leftovers import Carried
+    from memoryos_uow._receipt_log import ReceiptLog
     from memoryos_uow._registry import StoreRegistry
     from memoryos_uow._rows import LedgerRows
     from memoryos_uow._unit_state import UnitState
@@ -56,16 +63,22 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
 class Coordinator:
     """Drives the units of one ledger through the protocol."""
 
-    def __init__(self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, *, origin: str | None) -> None:
+    def __init__(
+        self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, *, log: ReceiptLog | None
+    ) -> None:
         self._engine = engine
         self._rows = rows
         self._registry = registry
-        self._origin = origin
+        self.log = log
         self._leftovers = Leftovers(rows)
         self.transactions = UnitTransactions(engine, rows, registry, self._leftovers)
+        deciding = Deciding(rows, registry, self.transactions, _at_work, log=log)
+        self._group = GroupCommit(engine, self.transactions, deciding)
         self.reading = Reading(engine, self.transactions)
+        self.streaming = Streaming(rows, self.transactions)
         self.publishing = Publishing(engine, registry)
         self.at_work: Final = _at_work
+        self.telemetry = Telemetry(TelemetryMode.BACKGROUND)
         self._do: dict[Effect, Callable[[UnitState], Event | None]] = {
             Effect.RECORD_INTENT: self._record_intent,
             Effect.PREPARE: self._prepare,
@@ -91,6 +104,7 @@ class Coordinator:
         """
         unit.commit_started_ns = _ambient.monotonic_ns()
         try:
+            unit.refuse_late()
             self.transactions.refuse_unsafe_reads(unit)
             self._carry_out(unit, self._how_to_commit(unit))
         except BaseException as error:
@@ -98,10 +112,12 @@ class Coordinator:
             raise
         finally:
             self.at_work.discard(unit.facts.uow_id)
+            self._tell(unit)
 
     def roll_back(self, unit: UnitState) -> None:
         """End `unit` because the caller wants none of it."""
         self._carry_out(unit, Event.ROLLBACK_ASKED)
+        self._tell(unit)
 
     def fail(self, unit: UnitState, error: BaseException) -> None:
         """End `unit` because of `error`, unless its decision was asked for already."""
@@ -112,13 +128,25 @@ class Coordinator:
             error.uow_id = unit.facts.uow_id
             unit.failed_store = error.store
         self._carry_out(unit, Event.FAILED)
+        self._tell(unit)
+
+    def _tell(self, unit: UnitState) -> None:
+        """Tell those who watch how the unit ended, once; of one that left no row there is nothing to tell."""
+        rowless = unit.state in (State.FINISHED, State.ROLLED_BACK) and not unit.buffer.count
+        if not unit.was_told and not rowless:
+            unit.was_told = True
+            self.telemetry.tell(lambda: ended(unit))
 
     def _how_to_commit(self, unit: UnitState) -> Event:
-        if not unit.buffer.writes:
-            return Event.NOTHING_TO_DO
+        if not unit.buffer.count:
+            # That a request was carried out is kept, even if there was nothing to write.
+            return Event.NOTHING_TO_DO if unit.claim is None else Event.COMMIT_ASKED
         for name, writes in unit.buffer.by_store().items():
-            store = self._registry[name]
-            if store.capability is not _INSIDE and isinstance(store, OutsideStore):
+            if self._registry[name].capability is _INSIDE:
+                continue
+            unit.traceparent = unit.traceparent or self.telemetry.traceparent()
+            store = self._registry.outside(name)
+            if store is not None:
                 with blaming(unit, name):
                     tokens = store.plan(unit.facts, writes)
                 if tokens:
@@ -142,7 +170,7 @@ class Coordinator:
                 lambda tx: _coordination.insert(
                     tx, unit.facts.uow_id, decided=False, unit=own_columns(unit), plan=unit.plan
                 ),
-                wait_s=None,
+                wait_s=self.transactions.patience_s(unit),
             )
             unit.has_intent = True
         return Event.INTENT_RECORDED
@@ -150,81 +178,36 @@ class Coordinator:
     def _prepare(self, unit: UnitState) -> Event:
         writes = unit.buffer.by_store()
         for name in unit.plan:
+            unit.refuse_late()
             with blaming(unit, name):
                 self._registry[name].prepare(unit.facts, writes[name])
         return Event.PREPARED
 
     def _decide(self, unit: UnitState) -> Event | None:
-        self._refuse_if_taken_over(unit)
-        tx = self.transactions.flush(unit, last=True)
-        decided = self._write_coordination(unit, tx)
-        described = describe(unit, self._origin)
-        self._rows.insert_committed(tx, committed_record(unit, described.receipt), described, unit.place)
+        decision = Decision(unit)
         try:
-            tx.commit()
+            self._group.commit(decision)
         except BaseException:
-            unit.receipt = described.receipt if tx.decided or tx.answer_lost else None
-            if tx.decided:  # a signal handler raised, yet the decision stands: state follows the durable fact
-                self._carry_out(unit, decided)
-            elif tx.answer_lost:
+            unit.receipt = decision.receipt if decision.stands or decision.answer_lost else None
+            if decision.stands:  # a signal handler raised, yet the decision stands: state follows the durable fact
+                self._carry_out(unit, decision.event)
+            elif decision.answer_lost:
                 self._carry_out(unit, Event.ANSWER_LOST)
                 if unit.state in DECIDED:  # the answer was found: it is not an error
                     return None
             raise
-        unit.receipt = described.receipt
-        return decided
-
-    def _refuse_if_taken_over(self, unit: UnitState) -> None:
-        """Turn the intent into a decision, before anything else: a record may have changed because of the takeover."""
-        if unit.has_intent and not _coordination.decide(self.transactions.open(unit), unit.facts.uow_id):
-            raise ConflictError(
-                "Recovery took this unit over, because its process had not been heard of for too long.",
-                hint="Nothing was written. Run the whole block again.",
-            )
-
-    def _write_coordination(self, unit: UnitState, tx: SQLiteTransaction) -> Event:
-        """Write what stores outside have to publish."""
-        owing = False
-        for name, entries in self._redo(unit):
-            _coordination.insert_redo(tx, name, entries)
-            owing = True
-        uow_id = unit.facts.uow_id
-        if owing:
-            self.at_work.add(uow_id)
-            if not unit.has_intent:
-                _coordination.insert(tx, uow_id, decided=True, unit=own_columns(unit), plan={})
-            return Event.DECIDED_WITH_MORE
-        if unit.has_intent:
-            _coordination.forget(tx, [uow_id])
-        return Event.DECIDED
-
-    def _redo(self, unit: UnitState) -> Iterator[tuple[str, list[Redo]]]:
-        for name in unit.stores():
-            store = self._registry[name]
-            if store.capability is not _INSIDE and isinstance(store, Publisher):
-                with blaming(unit, name):
-                    yield (
-                        name,
-                        [
-                            Redo(
-                                unit.place.commit_seq,
-                                seq,
-                                unit.facts.uow_id,
-                                unit.facts.space_id,
-                                write.key or "",
-                                write.operation,
-                                store.redo(unit.facts, write),
-                            )
-                            for seq, write in enumerate(unit.buffer.writes)
-                            if write.store == name
-                        ],
-                    )
+        unit.receipt = decision.receipt
+        return decision.event
 
     # Effects after the decision
 
     def _announce(self, unit: UnitState) -> None:
         unit.tx = None
-        self._leftovers.add_timing(timing(unit))
+        took = timing(unit)
+        unit.commit_us = took.commit_us
+        self._leftovers.add_timing(took)
+        if unit.sealed is not None and self.log is not None:
+            self.log.release(unit.sealed)
 
     def _publish(self, unit: UnitState) -> Event:
         uow_id = unit.facts.uow_id
@@ -285,7 +268,7 @@ class Coordinator:
 
     def _record(self, unit: UnitState) -> None:
         """Leave a row for a failed or rolled back unit; the caller's exception neither waits long nor loses to this."""
-        if unit.state is State.ROLLED_BACK and not unit.buffer.writes:
+        if unit.state is State.ROLLED_BACK and not unit.buffer.count:
             return
         record = ending_record(unit, unit.state)
         if self._engine.held_by_this_thread:  # by another unit, whose transaction must not end for this
@@ -293,7 +276,7 @@ class Coordinator:
             return
         try:
             self.transactions.apart(lambda tx: self._rows.insert_unit(tx, record))
-        except LedgerBusy:
+        except (LedgerBusy, UsageError):  # by others, or by this thread through another Ledger object
             self._leftovers.add_ending(record)
         except UnitOfWorkError as loss:
             report_lost([record], type(loss).__name__)

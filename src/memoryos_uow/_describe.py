@@ -17,16 +17,17 @@ from memoryos_uow.errors import LedgerError
 from memoryos_uow.receipts import RECEIPT_TYPE, Described, Receipt, ReceiptWrite, context_digest, writes_root
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
+    from memoryos_uow._receipt_log import ReceiptLog
     from memoryos_uow._unit_state import UnitState
-    from memoryos_uow.abc import Write
 
 
 def describe(unit: UnitState, origin: str | None) -> Described:
     """Return the receipt of a unit that is about to be committed at its position."""
     facts, context = unit.facts, unit.context
-    writes = _receipt_writes(unit.buffer.writes, facts.band)
+    streamed = unit.buffer.streamed
+    writes = receipt_writes(unit)
     context_nonce = _ambient.random_hex()
     receipt = Receipt(
         band=facts.band.value,
@@ -46,29 +47,32 @@ def describe(unit: UnitState, origin: str | None) -> Described:
         space_id=facts.space_id,
         space_seq=unit.place.space_seq,
         store_count=len(unit.stores()),
-        total_bytes_written=sum(write.bytes_written for write in writes),
+        total_bytes_written=sum(write.bytes_written for write in writes) + (streamed.bytes_written if streamed else 0),
         type=RECEIPT_TYPE,
         uow_id=facts.uow_id,
-        write_count=len(writes),
-        writes_root=writes_root(writes),
+        write_count=unit.buffer.count,
+        writes_root=writes_root(writes, after=streamed.frontier if streamed else None),
     )
-    return Described(receipt, writes, context_nonce)
+    return Described(receipt, writes, context_nonce, streamed.first_row if streamed else None)
 
 
-def _receipt_writes(writes: Sequence[Write], band: Band) -> list[ReceiptWrite]:
+def receipt_writes(unit: UnitState) -> list[ReceiptWrite]:
+    """Return the unit's writes as its receipt commits to them: all whose rows are not written yet."""
+    band, space_id, key = unit.facts.band, unit.facts.space_id, unit.content_key
     with_nonces = _bands.wants_nonces(band)
+    buffer = unit.buffer
     return [
         ReceiptWrite(
             seq=seq,
             store_name=write.store,
-            record_id=_bands.recorded_key(write.key, band),
+            record_id=None if write.sealed else _bands.recorded_key(write.key, band, space_id, write.store, key),
             operation_type=write.operation.value,
             bytes_written=write.content.bytes_written if write.content else 0,
-            checksum=_bands.checksum_text(write.content.sha256, band) if write.content else None,
+            checksum=_bands.checksum_text(write.content.sha256, band, space_id, key) if write.content else write.sealed,
             ts=write.ts,
             nonce=_ambient.random_hex() if with_nonces else None,
         )
-        for seq, write in enumerate(writes)
+        for seq, write in enumerate(buffer.writes, buffer.streamed.count if buffer.streamed else 0)
     ]
 
 
@@ -85,8 +89,16 @@ def committed_record(unit: UnitState, receipt: Receipt) -> UnitRecord:
     )
 
 
+def open_record(unit: UnitState) -> UnitRecord:
+    """Return the row that stands for a unit in its own transaction, before its end; nobody else ever sees it."""
+    return _record(unit, Status.PENDING, store_count=0, total_bytes_written=0, commit_time_ms=None)
+
+
 def own_columns(unit: UnitState) -> dict[str, str | None]:
-    """Return the columns that a unit brings with it, for the row of one that dies before its decision."""
+    """Return the columns that a unit brings with it, for the row of one that dies before its decision.
+
+    And, where there is one, the trace it was made in, for those who watch its recovery.
+    """
     context = unit.context
     return {
         "envelope_id": context.envelope_id,
@@ -96,12 +108,14 @@ def own_columns(unit: UnitState) -> dict[str, str | None]:
         "device_id": context.device_id,
         "correlation_id": context.correlation_id,
         "band": unit.facts.band.value,
+        **({"traceparent": unit.traceparent} if unit.traceparent else {}),
     }
 
 
 def abandoned_record(uow_id: str, columns: Mapping[str, Any]) -> UnitRecord:
     """Return the row of a unit whose process died before the decision, from its `own_columns`."""
     band = Band(columns["band"])
+    columns = {name: value for name, value in columns.items() if name != "traceparent"}
     return UnitRecord(
         uow_id=uow_id,
         status=Status.FAILED.value,
@@ -160,6 +174,25 @@ def _record(unit: UnitState, status: Status, **columns: Any) -> UnitRecord:
         contract_version=CONTRACT_VERSION,
         **columns,
     )
+
+
+def rebuilt_receipt(record: UnitRecord, parts: Mapping[str, Any], log: ReceiptLog | None) -> Receipt:
+    """Return the receipt of a committed unit from its row and its `LedgerRows.receipt_parts`."""
+    receipt = Receipt(
+        band=record.band,
+        committed_ts=record.committed_ts or "",
+        contract_version=record.contract_version or "",
+        created_ts=record.created_ts,
+        outcome="committed",
+        space_id=record.space_id,
+        store_count=record.store_count or 0,
+        total_bytes_written=record.total_bytes_written or 0,
+        type=RECEIPT_TYPE,
+        uow_id=record.uow_id,
+        signature=record.receipt_signature,
+        **parts,
+    )
+    return receipt if log is None or record.commit_seq is None else log.provable(receipt, record.commit_seq)
 
 
 def timing(unit: UnitState) -> Timing:

@@ -24,7 +24,10 @@ _STORE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
 SQL_STORE: Final = "sql"
 """Under which name ``uow.sql`` is recorded; no store of a user's may have it."""
 
-_RESERVED_STORES: Final = frozenset({SQL_STORE, "outbox"})
+OUTBOX_STORE: Final = "outbox"
+"""Under which name ``uow.publish`` is recorded; no store of a user's may have it."""
+
+_RESERVED_STORES: Final = frozenset({SQL_STORE, OUTBOX_STORE})
 
 
 class Band(StrEnum):

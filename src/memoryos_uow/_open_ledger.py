@@ -10,23 +10,29 @@ import atexit
 import weakref
 from typing import TYPE_CHECKING, Final, Literal
 
-from memoryos_uow import _ambient, _log, _opening
+from memoryos_uow import _ambient, _band_keys, _erasures, _keys, _log, _opening, _opening_log, _receipt_log
+from memoryos_uow._claiming import Claiming
 from memoryos_uow._coordinator import Coordinator
 from memoryos_uow._recovery import Recovery
 from memoryos_uow._rows import LedgerRows
+from memoryos_uow._scrubbing import Scrubbing, try_at_opening
 from memoryos_uow._sql_calls import SqlCalls
 from memoryos_uow.engines._sql_guard import SqlGuard
 from memoryos_uow.engines.sqlite import SQLiteEngine
-from memoryos_uow.errors import LedgerError, UnitOfWorkError
+from memoryos_uow.errors import LedgerError, UnitOfWorkError, UsageError
+from memoryos_uow.observers import Telemetry, TelemetryMode
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
+    from memoryos_uow._band_keys import ContentKey
     from memoryos_uow._limits import Limits
-    from memoryos_uow._names import Durability
+    from memoryos_uow._names import Band, Durability
+    from memoryos_uow._receipt_log import ReceiptLog
     from memoryos_uow._registry import StoreRegistry
     from memoryos_uow.abc import Store
+    from memoryos_uow.signing import Signer
 
 
 EXIT_WAIT_S: Final = 1.0
@@ -40,16 +46,22 @@ class OpenLedger:
     """Engine, rows, stores and coordinator of one ledger file. Threads may share it; processes may not."""
 
     def __init__(
-        self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, *, origin: str | None, limits: Limits
+        self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, *, log: ReceiptLog | None, limits: Limits
     ) -> None:
         self.engine = engine
         self.rows = rows
-        self.origin = origin
+        self.origin = log.origin if log is not None else None
         self.limits = limits
-        self.coordinator = Coordinator(engine, rows, registry, origin=origin)
-        self.sql = SqlCalls(SqlGuard(engine), self.coordinator.transactions)
+        self.log = log
+        self.coordinator = Coordinator(engine, rows, registry, log=log)
+        self.sql = SqlCalls(SqlGuard(engine), self.coordinator.transactions, self.coordinator.streaming)
         self.recovery = Recovery(engine, rows, registry, self.coordinator)
+        self.claiming = Claiming(engine, rows, self.coordinator.transactions, limits, log=self.log)
+        self.scrubbing = Scrubbing(engine, registry, self.coordinator, self.recovery)
+        self.content_key: ContentKey | None = None
         self.closed = False
+        self.at_close: list[Callable[[], None]] = []
+        """What else ends with it."""
         self._registry = registry
         self._pid = _ambient.process_id()
         _open_ledgers.add(self)
@@ -67,12 +79,18 @@ class OpenLedger:
         limits: Limits | None,
         allow_triggers: Collection[str],
         recover: bool,
+        content_key: object = None,
+        signer: object = None,
+        accept_rollback: bool = False,
+        telemetry: TelemetryMode = TelemetryMode.BACKGROUND,
     ) -> OpenLedger:
         """Open the file; the arguments and errors are those of `Ledger.open`."""
         # What needs no file comes first, then what only reads it: a refusal leaves it as it was.
         path, timeout_s = _opening.check_path(path_or_url), _opening.check_timeout(busy_timeout)
         wanted_origin, bounds = _opening.check_origin(origin), _opening.check_limits(limits)
         registry, allowed = _opening.check_stores(stores), _opening.check_triggers(allow_triggers)
+        secret = _band_keys.content_key(content_key)
+        _opening_log.check_signer(signer, wanted_origin)
         _opening.refuse_absent(path, migrate=migrate)
         engine = SQLiteEngine.open(path, durability=durability, busy_timeout_s=timeout_s)
         try:
@@ -83,10 +101,16 @@ class OpenLedger:
             recorded_origin = _opening.recorded_origin(engine, rows, wanted_origin)
             if incomplete and not engine.read_only:
                 _opening.set_up_stores(engine, registry)
+            _opening.agree_on_content_key(engine, rows, secret)
+            log = _opening_log.open_log(
+                engine, recorded_origin, signer=signer, durability=durability, accept_rollback=accept_rollback
+            )
         except BaseException:
             engine.close()
             raise
-        ledger = cls(engine, rows, registry, origin=recorded_origin, limits=bounds)
+        ledger = cls(engine, rows, registry, log=log, limits=bounds)
+        ledger.content_key = secret
+        ledger.coordinator.telemetry = Telemetry(telemetry)
         if recover:
             ledger._recover_leftovers()
         return ledger
@@ -100,6 +124,24 @@ class OpenLedger:
                 self.recovery.run(budget_s=RECOVERY_BUDGET_S)
         except UnitOfWorkError as error:
             _log.warn("uow.recovery_delayed", reason=type(error).__name__)
+        if not self.rows.basic:
+            try_at_opening(self.scrubbing)
+
+    def content_key_for(self, band: Band) -> ContentKey | None:
+        """Return the key for a unit of `band`, RED or BLACK; None if the ledger has none.
+
+        Raises:
+            UsageError: the ledger's RED and BLACK units are under a key, and it was opened without.
+        """
+        if self.content_key is None and not self.rows.basic:
+            with self.engine.reader() as reader:
+                if _erasures.key_id(reader) is not None:
+                    raise UsageError(
+                        f"{band} units of this ledger are fingerprinted under a content key, and it was opened"
+                        " without that key.",
+                        hint=f"Nothing was written. Open it with content_key=, or set {_band_keys.ENVIRONMENT}.",
+                    )
+        return self.content_key
 
     def store(self, name: str) -> Store:
         """Return the store called `name`.
@@ -116,6 +158,25 @@ class OpenLedger:
             )
         return self._registry.find(name, self.engine.reader)
 
+    def change_signer(self, log: ReceiptLog, signer: Signer | None, *, old_key_lost: bool) -> None:
+        """Have `signer` sign from the next unit on; the errors are those of `Ledger.change_signer`."""
+        self.engine.refuse_misuse()
+        log.refuse_put_back()
+        tx = self.engine.begin()
+        try:
+            in_use = _receipt_log.end(tx).vkey
+            if in_use is not None and log.signer is None and not old_key_lost:
+                raise _receipt_log.other_key(in_use, None)
+            _keys.hand_over(tx, log.origin, to=signer, by=None if old_key_lost or in_use is None else log.signer)
+            tx.commit()
+            log.signer = signer
+        finally:
+            tx.rollback()
+
+    def stores(self) -> dict[str, Store]:
+        """Return the stores that are registered at the moment, by name."""
+        return {store.name: store for store in self._registry}
+
     def close(self, *, wait_s: float | None = None) -> None:
         """Write what is left to be written about finished units and close every file. May be called twice.
 
@@ -126,8 +187,14 @@ class OpenLedger:
         if self.closed or self._pid != _ambient.process_id():
             return
         self.coordinator.settle()
+        if self.log is not None:
+            self.log.settle(self.engine.sync_log)
         self.engine.close(wait_s=wait_s)
         self.closed = True
+        if self.log is not None:
+            self.log.close()
+        for end in self.at_close:
+            end()
         self.coordinator.give_up()
         self._registry.close()
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from memoryos_uow import _migrations
+from memoryos_uow import _erasures, _migrations
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import text_problem
 from memoryos_uow._registry import StoreRegistry
@@ -19,9 +19,11 @@ from memoryos_uow._rows import LedgerRows
 from memoryos_uow.abc import Home
 from memoryos_uow.errors import LedgerError, UsageError
 from memoryos_uow.stores import DocumentStore
+from memoryos_uow.stores._outbox import OutboxMessages
 from memoryos_uow.stores._sql import SqlStatements
 
 if TYPE_CHECKING:
+    from memoryos_uow._band_keys import ContentKey
     from memoryos_uow.abc import Store
     from memoryos_uow.engines.sqlite import SQLiteEngine
 
@@ -138,6 +140,7 @@ def check_stores(stores: Iterable[Store] | Literal["recorded"]) -> StoreRegistry
             hint='Nothing was opened. For example stores=[DocumentStore("notes")].',
         )
     registry.adopt(SqlStatements())
+    registry.adopt(OutboxMessages())
     return registry
 
 
@@ -232,6 +235,31 @@ def set_up_stores(engine: SQLiteEngine, registry: StoreRegistry) -> None:
         tx.commit()
     finally:
         tx.rollback()
+
+
+def agree_on_content_key(engine: SQLiteEngine, rows: LedgerRows, key: ContentKey | None) -> None:
+    """Record the id of the ledger's first content key; refuse another one later.
+
+    Raises:
+        UsageError: the ledger's HMACs are under another key.
+    """
+    if key is None or rows.basic:
+        return
+    with engine.reader() as reader:
+        recorded = _erasures.key_id(reader)
+    if recorded is None and not engine.read_only:
+        tx = engine.begin()
+        try:
+            _erasures.record_key_id(tx, key.id)
+            recorded = _erasures.key_id(tx)  # another process may have been faster
+            tx.commit()
+        finally:
+            tx.rollback()
+    if recorded not in (None, key.id):
+        raise UsageError(
+            f"This ledger's content key has the id {recorded}; the one given has {key.id}.",
+            hint="Nothing was changed. Open it with the key under which its RED and BLACK writes are.",
+        )
 
 
 def recorded_origin(engine: SQLiteEngine, rows: LedgerRows, wanted: str | None) -> str | None:

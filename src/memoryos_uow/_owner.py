@@ -43,6 +43,17 @@ def is_gone(name: str) -> bool:
     return bool(_start_of(pid) != start)
 
 
+def is_there(name: str) -> bool:
+    """Say whether the process called `name` surely runs still."""
+    try:
+        host, visible, pid, start = json.loads(name)
+    except (ValueError, TypeError):
+        return False
+    if host != _host() or visible != _visible_processes() or not isinstance(pid, int) or start is None:
+        return False
+    return bool(_start_of(pid) == start)
+
+
 @lru_cache(maxsize=1)
 def _host() -> str:
     """Return what tells this boot of this machine from all others."""

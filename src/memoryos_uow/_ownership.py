@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import NamedTuple
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from memoryos_uow import _ambient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 
 class Owner(NamedTuple):
@@ -22,7 +28,10 @@ class Owner(NamedTuple):
 
     @classmethod
     def of_this_moment(cls) -> Owner:
-        """Return whoever runs now."""
+        """Return whoever runs now; in a thread that works for an async unit, the unit's owner."""
+        principal = _principal.get()
+        if principal is not None:
+            return principal
         asyncio = sys.modules.get("asyncio")  # not imported means that no task can be running
         task = None
         if asyncio is not None:
@@ -34,3 +43,11 @@ class Owner(NamedTuple):
 
 
 NOBODY = Owner(0, 0, None)
+
+_principal: ContextVar[Owner | None] = ContextVar("memoryos_uow_principal", default=None)
+
+
+def on_behalf_of(owner: Owner, call: Callable[..., T], *args: object) -> T:
+    """Return what `call` returns, run in another thread for `owner`; the caller gives it a context of its own."""
+    _principal.set(owner)
+    return call(*args)

@@ -4,7 +4,7 @@ Facts come in as events, what to do goes out as effects; whoever drives the unit
 with the next event. Nothing here touches a file, a clock or a store, so the with-block, recovery and the simulation
 share it.
 
-Promises (numbered; `check` asserts them for every transition)
+Promises (numbered; `check` asserts them for every transition when this module is loaded)
 
 1.  A unit is committed if, and only if, the ledger holds its decision: state follows the durable fact.
 2.  Bytes outside the ledger are durable before the decision that refers to them is asked for, and the intent to make
@@ -51,7 +51,10 @@ Transitions, and what whoever drives the unit has to do::
 from __future__ import annotations
 
 from enum import Enum, StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class State(StrEnum):
@@ -147,11 +150,9 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
         IllegalTransitionError: no such transition exists.
     """
     try:
-        after, effects = _TABLE[state, event]
+        return _TABLE[state, event]
     except KeyError:
         raise IllegalTransitionError(f"{event.name} cannot happen to a unit that is {state}.") from None
-    check(state, event, after, effects)
-    return after, effects
 
 
 def check(state: State, event: Event, after: State, effects: tuple[Effect, ...]) -> None:
@@ -186,6 +187,15 @@ def check(state: State, event: Event, after: State, effects: tuple[Effect, ...])
 def _promise(number: int, holds: bool) -> None:  # noqa: FBT001 - it reads as a sentence
     if not holds:
         raise AssertionError(f"Promise {number} of the protocol is broken.")
+
+
+def check_all(table: Mapping[tuple[State, Event], tuple[State, tuple[Effect, ...]]]) -> None:
+    """Assert the promises for every transition of `table`."""
+    for (state, event), (after, effects) in table.items():
+        check(state, event, after, effects)
+
+
+check_all(_TABLE)  # a table that breaks a promise drives no unit at all
 
 
 def transitions() -> dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]]:

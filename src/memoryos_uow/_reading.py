@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from memoryos_uow._names import Isolation
 from memoryos_uow._transactions import blaming
 from memoryos_uow.abc import ASK_THE_STORE, MISSING, Capability
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from memoryos_uow._records import Hit
     from memoryos_uow._transactions import UnitTransactions
     from memoryos_uow._unit_state import UnitState
-    from memoryos_uow.abc import Reader, Store
+    from memoryos_uow.abc import Reader, Store, Write
     from memoryos_uow.engines.sqlite import SQLiteEngine
 
 
@@ -31,9 +32,7 @@ class Reading:
 
     def read(self, unit: UnitState, store: Store, key: str, default: object) -> Any:
         """Return a record as the unit sees it: with its own writes, else as committed, or `default`."""
-        # What lies outside the ledger is not in the transaction either: there the buffer is the only source.
-        outside = store.capability is not Capability.SAME_TRANSACTION
-        waiting = unit.buffer.newest(store.name, key, applied=outside)
+        waiting = self._newest(unit, store, key)
         if waiting is not None:
             value = store.overlay(waiting)
             if value is MISSING:
@@ -47,9 +46,23 @@ class Reading:
             unit.remember_read(store.name, key, found.version if found else None)
         return found.value if found else default
 
+    def is_at_hand(self, unit: UnitState, store: Store, key: str) -> bool:
+        """Say whether `read` answers from the buffer alone."""
+        newest = self._newest(unit, store, key)
+        return newest is not None and store.overlay(newest) is not ASK_THE_STORE
+
+    @staticmethod
+    def _newest(unit: UnitState, store: Store, key: str) -> Write | None:
+        # What lies outside the ledger is not in the transaction either: there the buffer is the only source.
+        outside = store.capability is not Capability.SAME_TRANSACTION
+        return unit.buffer.newest(store.name, key, applied=outside)
+
     def search(self, unit: UnitState, store: Store, query: object, k: int, options: Mapping[str, Any]) -> list[Hit]:
-        """Return the best hits as the unit sees them: own writes that wait are applied first."""
-        if unit.buffer.has_waiting(store.name):
+        """Return the best hits as the unit sees them: own writes that wait are applied first.
+
+        A serializable unit takes the lock for it: nobody can add a hit, or take one away, before the unit ends.
+        """
+        if unit.buffer.has_waiting(store.name) or unit.isolation is Isolation.SERIALIZABLE:
             self._transactions.flush(unit)
         with self._reader(unit, store) as reader:
             return store.search(reader, unit.facts.space_id, query, k, options)

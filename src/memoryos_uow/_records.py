@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from memoryos_uow.receipts import Receipt
 
 
 class Hit(NamedTuple):
@@ -20,6 +23,19 @@ class Content(NamedTuple):
     bytes_written: int
     sha256: str
     """64 lower-case hex digits."""
+
+
+class Held(NamedTuple):
+    """A record as a store holds it, for the comparison with receipts."""
+
+    space_id: str | None
+    """None where all spaces share the store's records."""
+    key: str | None
+    """None for something out of order that belongs to no record."""
+    content: Content | None
+    """Of what lies there now; None where the record is known and its bytes are missing."""
+    problem: str | None = None
+    """What else is out of order, as a clause such as ``its full-text entry is missing``: never any content."""
 
 
 class Found(NamedTuple):
@@ -112,7 +128,7 @@ class RecoveryReport:
     rolled_back: tuple[str, ...] = ()
     """Left without a decision by a process that died: recorded as failed, and nothing of them is left."""
     in_doubt: tuple[str, ...] = ()
-    """A store did not answer, or is not registered: kept, and tried again by the next recovery."""
+    """A store did not answer, or is not registered, or an erasure left traces: kept, and tried again by the next."""
 
     def __add__(self, other: RecoveryReport) -> RecoveryReport:
         return RecoveryReport(
@@ -120,3 +136,26 @@ class RecoveryReport:
             self.rolled_back + other.rolled_back,
             self.in_doubt + other.in_doubt,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What `Ledger.erase` did. It is decided in any case; `complete` says whether nothing is left anywhere."""
+
+    uow_id: str
+    """The tombstone: the unit that erased the record."""
+    receipt: Receipt
+    """The tombstone's receipt, which says what was sealed and not which record it was."""
+    sealed: int
+    """How many earlier writes of the record were sealed."""
+    forgotten: int = 0
+    """How many units lost their id, because they had written nothing but erased records."""
+    kept: int = 0
+    """How many units kept theirs, although ids were to be forgotten: receipts of other records need it."""
+    remaining: tuple[str, ...] = ()
+    """Where traces may still be: a store that did not answer, or the ledger's file while others read or write it."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left of the record. If not, opening the ledger and `Ledger.recover` go on with it."""
+        return not self.remaining

@@ -7,10 +7,10 @@ What a live process is at work on is left alone; what cannot be finished is repo
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from memoryos_uow import _ambient, _coordination, _log, _owner, _protocol
+from memoryos_uow import _ambient, _coordination, _log, _owner, _protocol, _wal
+from memoryos_uow._backoff import delay_s
 from memoryos_uow._describe import abandoned_record
 from memoryos_uow._protocol import Event, State
 from memoryos_uow._records import RecoveryReport
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from memoryos_uow.engines.sqlite import SQLiteEngine
 
 _BATCH: Final = 2_000
+_SWEEPS_TRIED: Final = 20
 
 
 class Recovery:
@@ -76,10 +77,14 @@ class Recovery:
         taken: list[Unsettled] = []
 
         def take(tx: SQLiteTransaction) -> None:
-            taken.extend(one for one in free if _coordination.take_over(tx, one))
+            taken.extend(_coordination.take_over(tx, free))
 
         if free:
             self._coordinator.transactions.apart(take, wait_s=None)
+        if not all(one.decided for one in taken):
+            # The owner may have died in its commit. What the log holds of that was written over now; only once this is
+            # on the disk, no power cut can bring the decision back after its bytes were removed.
+            self._engine.sync_log()
         return taken
 
     def _recover(self, taken: Sequence[Unsettled]) -> RecoveryReport:
@@ -149,14 +154,45 @@ class Recovery:
         for store in self._registry:
             if isinstance(store, OutsideStore):
                 try:
-                    self._coordinator.transactions.apart(partial(self._sweep, store, removed), wait_s=None)
+                    self.sweep_one(store, removed)
                 except LedgerError:
                     raise
                 except Exception as error:  # noqa: BLE001 - a store that cannot be swept now can be another time
                     _log.warn("uow.sweep_delayed", stores=[store.name], reason=type(error).__name__)
         return sum(removed)
 
-    def _sweep(self, store: OutsideStore, removed: list[int], tx: SQLiteTransaction) -> None:
-        # Bytes must not be gone while a power cut could still bring back the record that refers to them.
-        self._engine.sync_log()
-        removed.append(store.sweep(tx, _coordination.planned(tx, store.name)))
+    def sweep_one(self, store: OutsideStore, removed: list[int]) -> bool:
+        """Sweep `store` once the log is known to hold nothing but what can be read; return whether it came to that.
+
+        A unit that held the lock while its bytes were made has no intent that would spare them. If its process died in
+        the commit, the log may hold that commit unseen, and reading the log anew, or a power cut, brings it back.
+        """
+        done = False
+
+        def sweep(tx: SQLiteTransaction) -> None:
+            nonlocal done
+            if self._log_ends_here():
+                # Nor may a power cut bring back a record that was deleted and refers to the bytes.
+                self._engine.sync_log()
+                removed.append(store.sweep(tx, _coordination.planned(tx, store.name)))
+                done = True
+            else:
+                _coordination.write_over(tx)
+
+        for attempt in range(_SWEEPS_TRIED):
+            self._coordinator.transactions.apart(sweep, wait_s=None)
+            if done:
+                return True
+            _ambient.sleep(delay_s(attempt, _ambient.random_fraction()))
+        _log.warn("uow.sweep_delayed", stores=[store.name], reason="LogUnreadable")
+        return False
+
+    def _log_ends_here(self) -> bool:
+        """Say whether the log surely holds no commit beyond those that can be read; the caller holds the lock."""
+        with self._engine.reader() as reader:
+            # How far the log can be read, nobody else tells (https://sqlite.org/pragma.html#pragma_wal_checkpoint).
+            [(_, frames, _)] = reader.rows("PRAGMA wal_checkpoint(PASSIVE)")
+        try:
+            return int(frames) >= 0 and not _wal.goes_on_after(self._engine.path, int(frames))
+        except OSError:
+            return False

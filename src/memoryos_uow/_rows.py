@@ -7,17 +7,22 @@ has the first five columns of each table only (`columns_of`), and nothing beside
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from memoryos_uow import _ambient
+from memoryos_uow import _ambient, _receipt_log
 from memoryos_uow._records import UnitRecord, WriteRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from memoryos_uow._receipt_log import LogEnd
     from memoryos_uow.abc import Reader, Transaction
     from memoryos_uow.errors import UnitOfWorkError
     from memoryos_uow.receipts import Described, ReceiptWrite
+
+CONTEXT_PREFIX: Final = "sha256:"
+"""Before the hex of a receipt's context."""
 
 _OURS: Final = ("writes", "commit_seq", "execution_us", "commit_us")
 UNIT_COLUMNS: Final = tuple(f.name for f in fields(UnitRecord) if f.name not in _OURS)
@@ -36,9 +41,24 @@ _OLD_VERSIONS: Final = " UNION ALL ".join(
         "SELECT max(rowid) FROM unit_of_work",
     )
 )
-_NEXT_COMMIT: Final = f"""
-SELECT coalesce((SELECT max(commit_seq) FROM uow_ledger), (SELECT max(version) FROM ({_OLD_VERSIONS})), 0) + 1
-"""  # noqa: S608 - names from above
+_FIRST_COMMIT: Final = f"SELECT coalesce(max(version), 0) + 1 FROM ({_OLD_VERSIONS})"  # noqa: S608 - names from above
+
+
+_RECEIPT_PARTS: Final = (
+    "SELECT l.space_seq, l.prev, l.context, l.nonce, l.writes_root, l.write_count, (SELECT origin FROM uow_identity)"
+    " FROM unit_of_work u JOIN uow_ledger l ON l.unit = u.rowid WHERE u.uow_id = ?"
+    " AND NOT EXISTS (SELECT 1 FROM uow_forgotten f WHERE f.commit_seq = l.commit_seq AND f.what = 'unit')"
+)
+
+
+def digest_text(content: Any) -> str | None:
+    """Return a digest or nonce as hex, as receipts have it; what is no such thing but damage, as it is."""
+    return content.hex() if isinstance(content, bytes) else content
+
+
+def _digest_bytes(text: str | None) -> bytes | None:
+    """Return the bytes of a digest or nonce in hex, with or without the name of its algorithm."""
+    return None if text is None else bytes.fromhex(text.removeprefix(CONTEXT_PREFIX))
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
@@ -52,6 +72,8 @@ class Position:
     commit_seq: int
     space_seq: int | None
     prev: str | None
+    log_end: LogEnd | None = None
+    """Where the receipt log ends before this unit; None in basic mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +93,13 @@ def milliseconds(microseconds: int) -> int:
     return (microseconds + 500) // 1000
 
 
+def _by_status(filters: Mapping[str, Any]) -> bool:
+    """Say whether the index on status is the one to search: alone, or for statuses that few units have."""
+    if "correlation_id" in filters:
+        return False
+    return filters.get("status", "committed") != "committed" or filters.keys() == {"status"}
+
+
 class LedgerRows:
     """Reads and writes the ledger's rows; `basic` is a 1.0.0 ledger opened without migrating."""
 
@@ -79,12 +108,14 @@ class LedgerRows:
         self._unit_columns = _BASIC_UNIT_COLUMNS if basic else UNIT_COLUMNS
         self._write_columns = _BASIC_WRITE_COLUMNS if basic else WRITE_COLUMNS
         self._insert_unit = _insert("unit_of_work", self._unit_columns)
+        self._unit_values = attrgetter(*self._unit_columns)
         self._insert_write = _insert("uow_writes", self._write_columns)
         columns = ", ".join(f"u.{column}" for column in self._unit_columns)
         self._select_unit = f"SELECT {columns}" + (  # noqa: S608 - names from our own dataclass
             ", NULL, NULL, NULL FROM unit_of_work u"
             if basic
-            else ", l.commit_seq, l.execution_us, l.commit_us FROM unit_of_work u LEFT JOIN uow_ledger l USING (uow_id)"
+            else ", l.commit_seq, l.execution_us, l.commit_us FROM unit_of_work u"
+            " LEFT JOIN uow_ledger l ON l.unit = u.rowid"
         )
 
     # Writing, inside the decision's transaction
@@ -94,59 +125,83 @@ class LedgerRows:
         if self.basic:
             # Rows are only ever appended, so the row number serves as the records' version.
             return Position(tx.rows("SELECT coalesce(max(rowid), 0) + 1 FROM unit_of_work")[0][0], None, None)
-        commit_seq = tx.rows(_NEXT_COMMIT)[0][0]
-        space = tx.rows("SELECT space_seq, head FROM uow_spaces WHERE space_id = ?", (space_id,))
-        space_seq, head = space[0] if space else (0, None)
-        return Position(commit_seq, space_seq + 1, head)
+        log_end, space_seq, head = _receipt_log.ends(tx, space_id)
+        commit_seq = tx.rows(_FIRST_COMMIT)[0][0] if log_end.commit_seq is None else log_end.commit_seq + 1
+        return Position(commit_seq, space_seq + 1, None if head is None else head.hex(), log_end)
 
-    def insert_unit(self, tx: Transaction, record: UnitRecord) -> None:
-        """Write the unit's row: committed, failed or rolled back."""
-        tx.execute(self._insert_unit, [getattr(record, column) for column in self._unit_columns])
+    def insert_unit(self, tx: Transaction, record: UnitRecord) -> int:
+        """Write the unit's row: committed, failed or rolled back; return its row number."""
+        return tx.insert(self._insert_unit, self._unit_values(record))
 
-    def insert_committed(self, tx: Transaction, record: UnitRecord, described: Described, position: Position) -> None:
-        """Write everything about a committed unit: its row, its writes, and what its receipt needs beside them."""
-        self.insert_unit(tx, record)
-        first_write = self._insert_writes(tx, record.uow_id, described.writes)
+    def insert_committed(
+        self, tx: Transaction, record: UnitRecord, described: Described, position: Position, nodes: bytes
+    ) -> int:
+        """Write everything about a committed unit: its row, its writes, and what its receipt needs beside them.
+
+        `nodes` is what the receipt log keeps of it. Return the number of the unit's row.
+        """
+        first_write = described.first_write
+        if first_write is None:
+            unit, first_write = self.insert_unit(tx, record), self.next_write(tx)
+        else:
+            unit = self._update_unit(tx, record)
+        self.insert_writes(tx, record.uow_id, first_write, described.writes)
         if not self.basic:
-            self._insert_entry(tx, position, described, first_write)
+            self._insert_entry(tx, position, described, (unit, first_write, nodes))
+        return unit
 
-    def _insert_writes(self, tx: Transaction, uow_id: str, writes: Sequence[ReceiptWrite]) -> int:
-        """Write one row per write, in order, with consecutive ids; return the first id."""
+    def _update_unit(self, tx: Transaction, record: UnitRecord) -> int:
+        """Fill in the row under which the unit's first writes went into the transaction; return its row number."""
+        columns = [column for column in self._unit_columns if column != "uow_id"]
+        tx.execute(
+            f"UPDATE unit_of_work SET {', '.join(f'{column} = ?' for column in columns)} WHERE uow_id = ?",  # noqa: S608
+            [*(getattr(record, column) for column in columns), record.uow_id],
+        )
+        row: int = tx.rows("SELECT rowid FROM unit_of_work WHERE uow_id = ?", (record.uow_id,))[0][0]
+        return row
+
+    def next_write(self, tx: Transaction) -> int:
+        """Return the id that the next row of ``uow_writes`` will have: a unit's ids are consecutive from its first."""
         first: int = tx.rows("SELECT coalesce(max(id), 0) + 1 FROM uow_writes")[0][0]
+        return first
+
+    def insert_writes(self, tx: Transaction, uow_id: str, first: int, writes: Sequence[ReceiptWrite]) -> None:
+        """Write one row per write; `first` is the id of the unit's first one."""
         tx.execute_many(self._insert_write, (self._write_row(first + w.seq, uow_id, w) for w in writes))
-        nonces = [(first + w.seq, w.nonce) for w in writes if w.nonce is not None]
+        nonces = [(first + w.seq, bytes.fromhex(w.nonce)) for w in writes if w.nonce is not None]
         if nonces and not self.basic:
             tx.execute_many("INSERT INTO uow_nonces (write_id, nonce) VALUES (?, ?)", nonces)
-        return first
 
     def _write_row(self, row_id: int, uow_id: str, w: ReceiptWrite) -> tuple[object, ...]:
         basic = (row_id, uow_id, w.store_name, w.record_id, w.ts)
         return basic if self.basic else (*basic, w.operation_type, w.bytes_written, w.checksum)
 
     @staticmethod
-    def _insert_entry(tx: Transaction, position: Position, described: Described, first_write: int) -> None:
+    def _insert_entry(tx: Transaction, position: Position, described: Described, links: tuple[int, int, bytes]) -> None:
         """Write what the receipt needs beside the specification's columns, and move the space's head."""
         receipt = described.receipt
+        unit, first_write, nodes = links
         tx.execute(
-            "INSERT INTO uow_ledger (commit_seq, uow_id, space_seq, prev, context, context_nonce, nonce, writes_root,"
-            " write_count, first_write) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO uow_ledger (commit_seq, unit, space_seq, prev, context, context_nonce, nonce, writes_root,"
+            " write_count, first_write, nodes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 position.commit_seq,
-                receipt.uow_id,
+                unit,
                 receipt.space_seq,
-                receipt.prev,
-                receipt.context,
-                described.context_nonce,
-                receipt.nonce,
-                receipt.writes_root,
+                _digest_bytes(receipt.prev),
+                _digest_bytes(receipt.context),
+                _digest_bytes(described.context_nonce),
+                _digest_bytes(receipt.nonce),
+                _digest_bytes(receipt.writes_root),
                 receipt.write_count,
                 first_write,
+                nodes,
             ),
         )
         tx.execute(
             "INSERT INTO uow_spaces (space_id, space_seq, head) VALUES (?, ?, ?)"
             " ON CONFLICT (space_id) DO UPDATE SET space_seq = excluded.space_seq, head = excluded.head",
-            (receipt.space_id, receipt.space_seq, receipt.hash),
+            (receipt.space_id, receipt.space_seq, _digest_bytes(receipt.hash)),
         )
 
     def record_silence(self, tx: Transaction, uow_id: str, silent: Mapping[str, UnitOfWorkError]) -> None:
@@ -210,7 +265,8 @@ class LedgerRows:
         """Return the newest units that match, newest first, without their writes.
 
         Ordered by row number, which is the order of recording: SQLite's indexes end in it, so the specification's
-        indexes on space, actor, band and correlation give the newest of each without sorting.
+        indexes on space, actor, band and correlation give the newest of each without sorting. The one on status has the
+        time in between, so where status is what narrows the search the order is that of time.
         """
         conditions = [f"u.{column} = ?" for column in filters]
         values: list[Any] = list(filters.values())
@@ -218,7 +274,8 @@ class LedgerRows:
             conditions.append("u.created_ts >= ?")
             values.append(since)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        rows = reader.rows(f"{self._select_unit}{where} ORDER BY u.rowid DESC LIMIT ?", [*values, limit])
+        order = "u.created_ts DESC, u.rowid DESC" if _by_status(filters) else "u.rowid DESC"
+        rows = reader.rows(f"{self._select_unit}{where} ORDER BY {order} LIMIT ?", [*values, limit])
         return [self._record(row, ()) for row in rows]
 
     def _record(self, row: tuple[Any, ...], writes: tuple[WriteRecord, ...]) -> UnitRecord:
@@ -228,12 +285,19 @@ class LedgerRows:
 
     def receipt_parts(self, reader: Reader, uow_id: str) -> dict[str, Any] | None:
         """Return the receipt's fields that only our own table holds, by name; None if the unit has no receipt."""
-        names = ("space_seq", "prev", "context", "nonce", "writes_root", "write_count")
-        found = reader.rows(
-            f"SELECT {', '.join(names)}, (SELECT origin FROM uow_identity) FROM uow_ledger WHERE uow_id = ?",  # noqa: S608
-            (uow_id,),
-        )
-        return dict(zip((*names, "origin"), found[0], strict=True)) if found else None
+        found = reader.rows(_RECEIPT_PARTS, (uow_id,))
+        if not found:
+            return None
+        space_seq, prev, context, nonce, root, write_count, origin = found[0]
+        return {
+            "space_seq": space_seq,
+            "prev": digest_text(prev),
+            "context": CONTEXT_PREFIX + (digest_text(context) or ""),
+            "nonce": digest_text(nonce),
+            "writes_root": digest_text(root),
+            "write_count": write_count,
+            "origin": origin,
+        }
 
     @staticmethod
     def triggers(reader: Reader) -> list[tuple[str, str]]:

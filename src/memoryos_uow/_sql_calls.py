@@ -6,18 +6,20 @@ writes rows waits like any other write, one that returns rows or changes the sch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _ambient
 from memoryos_uow._names import SQL_STORE, plain, text_problem
 from memoryos_uow._transactions import blaming
 from memoryos_uow.abc import Write
+from memoryos_uow.engines._transaction import Answer
 from memoryos_uow.errors import UsageError
 from memoryos_uow.stores._sql import check_parameters, statement_content
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from memoryos_uow._streaming import Streaming
     from memoryos_uow._transactions import UnitTransactions
     from memoryos_uow._unit_state import UnitState
     from memoryos_uow.engines._sql_guard import SqlGuard, Statement
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
 class SqlCalls:
     """Runs the application's own SQL inside units."""
 
-    def __init__(self, guard: SqlGuard, transactions: UnitTransactions) -> None:
+    def __init__(self, guard: SqlGuard, transactions: UnitTransactions, streaming: Streaming) -> None:
         self._guard = guard
         self._transactions = transactions
+        self._relieve = streaming.relieve
 
     def run(
         self, unit: UnitState, sql: object, parameters: Sequence[object] | Mapping[str, object]
@@ -45,8 +48,38 @@ class SqlCalls:
             if statement.returns_rows or statement.changes_schema:
                 unit.changed_schema |= statement.changes_schema
                 return self._write_now(unit, write)
-            unit.buffer.add(write)
+            if unit.buffer.add(write):
+                self._relieve(unit)
             return []
+
+    # For connections that other libraries use
+
+    NOTHING: Final = Answer()
+
+    def run_at_once(self, unit: UnitState, sql: object, parameters: Sequence[object] | Mapping[str, object]) -> Answer:
+        """Run one statement now, whatever it does, and record it if it writes."""
+        with blaming(unit, SQL_STORE):
+            text = _check_text(sql, unit.facts.limits.sql_characters)
+            values = check_parameters(parameters)
+            statement = self._understand(unit, text, values)
+            if statement.operation is None:
+                return self._transactions.flush(unit).answer(text, values)
+            content = statement_content(text, values)
+            write = Write(SQL_STORE, statement.operation, None, (text, values), content, _ambient.now_text())
+            unit.changed_schema |= statement.changes_schema
+            unit.buffer.refuse_excess(write)
+            tx = self._transactions.flush(unit)
+            with tx.step():
+                answer = tx.answer(text, values)
+                full = unit.buffer.add_applied(write)
+            if full:
+                self._relieve(unit)
+            return answer
+
+    def ask(self, unit: UnitState, sql: str) -> Answer:
+        """Run a statement that is known to do nothing but answer."""
+        with blaming(unit, SQL_STORE):
+            return self._transactions.flush(unit).answer(sql)
 
     def _understand(self, unit: UnitState, sql: str, parameters: tuple[object, ...] | dict[str, object]) -> Statement:
         if not unit.changed_schema:
@@ -65,7 +98,9 @@ class SqlCalls:
         tx = self._transactions.flush(unit)
         with tx.step():
             rows = tx.rows(*write.payload)
-            unit.buffer.add_applied(write)
+            full = unit.buffer.add_applied(write)
+        if full:
+            self._relieve(unit)
         return rows
 
 

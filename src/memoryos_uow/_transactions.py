@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow import _bands
+from memoryos_uow._expecting import ANYTHING, check_stored
 from memoryos_uow._names import Isolation
 from memoryos_uow.errors import ConflictError, LedgerBusy, StoreError, UnitOfWorkError, UsageError
 
@@ -56,16 +57,36 @@ class UnitTransactions:
 
     def _begin(self, unit: UnitState) -> SQLiteTransaction:
         try:
-            tx = self._engine.begin()
+            tx = self._engine.begin(wait_s=self.patience_s(unit))
         except LedgerBusy as busy:
             unit.retry_count += busy.busy_waits
+            unit.refuse_late()
             raise
         unit.retry_count += tx.busy_waits
         return tx
 
+    def patience_s(self, unit: UnitState) -> float:
+        """Return how long `unit` may wait for the ledger's lock: no longer than until its deadline."""
+        wait_s = self._engine.busy_timeout_s if unit.wait_s is None else unit.wait_s
+        deadline = unit.facts.deadline
+        return wait_s if deadline is None else min(wait_s, deadline.left_s())
+
     def _get_ready(self, unit: UnitState, tx: SQLiteTransaction) -> None:
         unit.carried = self._leftovers.write(tx)
         self._registry.refresh(tx)
+        self._take_place(unit, tx)
+
+    def join(self, unit: UnitState, tx: SQLiteTransaction) -> None:
+        """Make another unit's transaction this one's too: it will be committed with that one, and after it."""
+        unit.tx = tx
+        self._take_place(unit, tx)
+
+    def take_back(self, tx: SQLiteTransaction, savepoint: str) -> None:
+        """Undo what a unit that had joined has written since `savepoint`."""
+        tx.rollback_to(savepoint)
+        self._registry.distrust()
+
+    def _take_place(self, unit: UnitState, tx: SQLiteTransaction) -> None:
         unit.position = self._rows.next_position(tx, unit.facts.space_id)
         if unit.isolation is Isolation.SERIALIZABLE:
             self._refuse_changed(unit, tx, unit.reads)
@@ -83,7 +104,7 @@ class UnitTransactions:
                 self._apply(unit, tx, mark.writes, last=last)
                 tx.savepoint(mark.name)
                 mark.in_transaction = True
-        self._apply(unit, tx, len(unit.buffer.writes), last=last)
+        self._apply(unit, tx, unit.buffer.count, last=last)
         return tx
 
     def _apply(self, unit: UnitState, tx: SQLiteTransaction, up_to: int, *, last: bool) -> None:
@@ -108,7 +129,21 @@ class UnitTransactions:
         self._refuse_changed(unit, tx, read)
         for record in read:
             del unit.reads[record]
-        store.apply(tx, unit.facts, unit.place.commit_seq, writes)
+        if unit.expects:
+            self._apply_expecting(unit, tx, store, writes)
+        else:
+            store.apply(tx, unit.facts, unit.place.commit_seq, writes)
+
+    def _apply_expecting(self, unit: UnitState, tx: SQLiteTransaction, store: Store, writes: list[Write]) -> None:
+        """Apply `writes` in pieces, so that each expectation is compared with what the writes before it left."""
+        begin = 0
+        for number, write in enumerate(writes):
+            if write.expect is not ANYTHING and write.key is not None:
+                if number > begin:
+                    store.apply(tx, unit.facts, unit.place.commit_seq, writes[begin:number])
+                begin = number
+                check_stored(tx, store, unit.facts, write.key, write.expect)
+        store.apply(tx, unit.facts, unit.place.commit_seq, writes[begin:])
 
     def _refuse_changed(self, unit: UnitState, reader: Reader, records: Iterable[tuple[str, str]]) -> None:
         """Compare `records` with what the unit read of them; what is true under the lock stays true until its end."""
@@ -125,7 +160,7 @@ class UnitTransactions:
 
     def refuse_unsafe_reads(self, unit: UnitState) -> None:
         """Raise ConflictError if a serializable unit that takes no lock has read what has changed since."""
-        if unit.isolation is Isolation.SERIALIZABLE and unit.tx is None and not unit.buffer.writes and unit.reads:
+        if unit.isolation is Isolation.SERIALIZABLE and unit.tx is None and not unit.buffer.count and unit.reads:
             # Each record is looked at after the last one was read, so at that moment all of them were as read.
             with self._engine.reader() as reader:
                 self._refuse_changed(unit, reader, unit.reads)
@@ -152,6 +187,8 @@ class UnitTransactions:
             unit.tx.rollback_to(mark.name)
             self._registry.distrust()
         unit.buffer.cut(mark)
+        if unit.hooks is not None:
+            unit.hooks.cut(mark.hooks)
 
     def keep(self, unit: UnitState, mark: Mark) -> None:
         """Forget the savepoint; what came after it stays.

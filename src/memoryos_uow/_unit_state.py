@@ -13,9 +13,14 @@ from memoryos_uow._buffer import WriteBuffer
 from memoryos_uow._protocol import State
 
 if TYPE_CHECKING:
+    from memoryos_uow._band_keys import ContentKey
     from memoryos_uow._buffer import Mark
+    from memoryos_uow._deadline import Deadline
+    from memoryos_uow._hooks import Hooks
+    from memoryos_uow._idempotency import Claim
     from memoryos_uow._leftovers import Carried
     from memoryos_uow._names import Isolation
+    from memoryos_uow._receipt_log import Sealed
     from memoryos_uow._rows import Position
     from memoryos_uow.abc import UnitFacts
     from memoryos_uow.engines._transaction import SQLiteTransaction
@@ -33,6 +38,16 @@ class Context:
     correlation_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a unit is given by whoever runs it, perhaps not for the first time."""
+
+    deadline: Deadline | None = None
+    claim: Claim | None = None
+    number: int = 0
+    """How many attempts came before."""
+
+
 @dataclass(slots=True)
 class UnitState:
     """One unit of work, from its block's start to its end."""
@@ -42,6 +57,7 @@ class UnitState:
     isolation: Isolation
     created_ts: str
     started_ns: int
+    content_key: ContentKey | None = None
     buffer: WriteBuffer = field(init=False)
     state: State = State.ACTIVE
     marks: list[Mark] = field(default_factory=list)
@@ -59,9 +75,24 @@ class UnitState:
     """Stores that could not publish their part after the decision, and why."""
     changed_schema: bool = False
     """The open transaction holds tables that others cannot see yet."""
+    wait_s: float | None = None
+    """How long the unit may wait for the ledger's lock; None: the ledger's busy timeout."""
+    expects: bool = False
+    """Some write says what the record must be before it."""
+    claim: Claim | None = None
+    """On the idempotency key under which the unit runs."""
+    hooks: Hooks | None = None
     retry_count: int = 0
     commit_started_ns: int | None = None
+    commit_us: int | None = None
+    """From the block's end to the decision, once that is durable."""
+    traceparent: str | None = None
+    """W3C Trace Context of the caller's span, kept with units that may need recovery."""
+    was_told: bool = False
+    """Those who watch were told how it ended."""
     receipt: Receipt | None = None
+    sealed: Sealed | None = None
+    """The head of the receipt log with this unit in it; released once its commit is durable."""
     error: BaseException | None = None
     failed_store: str | None = None
 
@@ -72,6 +103,15 @@ class UnitState:
         """Move on to the state after `event`; return what has to be done now."""
         self.state, effects = _protocol.step(self.state, event)
         return effects
+
+    def refuse_late(self) -> None:
+        """Raise UnitTimeout if the unit is past its deadline."""
+        if self.facts.deadline is not None:
+            self.facts.deadline.refuse_if_passed(self.facts.uow_id)
+
+    def never_began(self, error: BaseException) -> None:
+        """Say that `error` kept the block from beginning: nothing was written, and no row will tell of it."""
+        self.state, self.error = State.FAILED, error
 
     def remember_read(self, store: str, key: str, version: object) -> None:
         """Keep the version of a record at its first read."""
@@ -85,4 +125,4 @@ class UnitState:
 
     def stores(self) -> list[str]:
         """Return the names of the stores written to, in order of first write."""
-        return list(self.buffer.by_store())
+        return self.buffer.stores()

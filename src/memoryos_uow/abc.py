@@ -30,14 +30,23 @@ A store is what a unit of work writes to. The coordinator is the only caller of 
     what ``read`` will answer once it is decided.
 11. ``close``  when the ledger is closed; it may be called twice and must not fail.
 12. ``capability`` is what the store really does: it has the methods that belong to it (`NEEDED`).
+13. ``contents`` at any time, if the store is `Auditable`: says of every record what lies there now, measured anew and
+    not taken from a note of what was once written. It looks where others would find the record, also for what should
+    not be there: bytes under a name of the store's that no unit gave them. What was decided and is not published yet is
+    there. It reads only, and keeps no more than one record in memory.
+14. ``erase_inside`` and ``erase_outside`` when a record is erased, if the store is `Erasable`: the one inside the
+    erasing transaction, after the delete was applied if there was a record, and the other once that is decided and
+    published. Both remove what a delete leaves behind, also of former values; both may be repeated.
 
-No method retries: waiting and trying again are the coordinator's. `memoryos_uow.testing.check_store` tries all of this
+No method retries: waiting and trying again are the coordinator's. A method that is given a unit's facts and has to wait
+for something, a server's answer say, waits no longer than `UnitFacts.remaining_s`, and then raises `StoreUnavailable`;
+what comes after the decision has no deadline. `memoryos_uow.testing.check_store` tries all of this
 on a store, and names by these numbers what it breaks.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
@@ -45,11 +54,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_check
 # What a store of another package needs is importable from here at run time.
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import Band, Operation
-from memoryos_uow._records import Content, Found, Hit
+from memoryos_uow._records import Content, Found, Held, Hit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from memoryos_uow._deadline import Deadline
 
 
 __all__ = [
@@ -57,10 +68,13 @@ __all__ = [
     "MISSING",
     "NEEDED",
     "Absent",
+    "Auditable",
     "Band",
     "Capability",
     "Content",
+    "Erasable",
     "Found",
+    "Held",
     "Hit",
     "Home",
     "Limits",
@@ -104,20 +118,30 @@ MISSING: Final = Absent.MISSING
 ASK_THE_STORE: Final = Absent.ASK_THE_STORE
 
 
+class Expectation(Enum):
+    """What `Write.expect` says when it names no value."""
+
+    ANYTHING = "whatever is there"
+
+
 @dataclass(slots=True)
 class Write:
     """One write of a unit, checked and encoded, waiting for the decision."""
 
     store: str
     operation: Operation
-    key: str | None
+    key: str | None = field(repr=False)
     """The record's key inside the unit's space; None for SQL statements."""
-    payload: Any
+    payload: Any = field(repr=False)
     """The store's own encoding of the value; nobody else looks into it."""
-    content: Content | None
+    content: Content | None = field(repr=False)
     """Length and digest of the bytes the store keeps; None for a delete, and where only `Store.apply` can tell."""
     ts: str
     """When the caller made the write: RFC 3339 UTC text."""
+    sealed: str | None = None
+    """For the delete that erases a record, what its receipt says of that: ``sealed-sha256:<hex>``; else None."""
+    expect: object = field(default=Expectation.ANYTHING, repr=False)
+    """What the record must be before this write; the coordinator compares it, a store need not look at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +152,12 @@ class UnitFacts:
     space_id: str
     band: Band
     limits: Limits
+    deadline: Deadline | None = None
+    """When the unit must be decided, None if there is no such moment."""
+
+    def remaining_s(self) -> float | None:
+        """Return the seconds that are left to the unit, 0 once its deadline has passed, None if it has none."""
+        return None if self.deadline is None else self.deadline.left_s()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +183,9 @@ class Redo:
     """Order within the unit."""
     uow_id: str
     space_id: str
-    key: str
+    key: str = field(repr=False)
     operation: Operation
-    payload: bytes
+    payload: bytes = field(repr=False)
     """What `Publisher.redo` returned."""
 
 
@@ -315,6 +345,46 @@ class Publisher(Store, Protocol):
 
         Raises:
             StoreUnavailable: something is out of reach; nothing is lost, somebody will call again.
+        """
+        ...
+
+
+@runtime_checkable
+class Auditable(Store, Protocol):
+    """A store that can be compared with the receipts of what was written to it. No capability asks for this."""
+
+    @property
+    def shares_keys(self) -> bool:
+        """Whether all spaces share the store's records, so that the newest write of any space counts."""
+        ...
+
+    @property
+    def shares_records(self) -> bool:
+        """Whether others may keep records there too, of which no receipt speaks: an application's own table."""
+        ...
+
+    def contents(self, reader: Reader) -> Iterator[Held]:
+        """Yield every record that the store holds, in any order; see the module's text for what that owes.
+
+        Raises:
+            StoreError: what holds the records cannot be read as a whole. One damaged record is a `Held` with a problem.
+        """
+        ...
+
+
+@runtime_checkable
+class Erasable(Store, Protocol):
+    """A store that keeps more of a record than its `apply` of a delete removes. No capability asks for this."""
+
+    def erase_inside(self, tx: Transaction, space_id: str, key: str) -> None:
+        """Remove what a delete leaves of the record in the ledger's file: entries of an index, say."""
+        ...
+
+    def erase_outside(self, space_id: str, key: str, version: int) -> None:
+        """Remove what is left of the record outside the ledger, up to `version`; what is newer is another record.
+
+        Raises:
+            StoreUnavailable: it cannot be removed at the moment; somebody will call again.
         """
         ...
 

@@ -16,6 +16,9 @@
     │   ├── MigrationError    the schema could not be brought to 1.1.0
     │   └── LedgerRollback    the file is older than what it once proved
     ├── UnitTimeout           the unit's own deadline passed
+    ├── SinkError             a message of the outbox could not be delivered
+    │   ├── SinkUnavailable   the receiver is out of reach, whatever the message
+    │   └── MessageRejected   the receiver will never take this message
     ├── InDoubtError          the outcome cannot be read at the moment
     ├── DuplicateUnit         a unit with this idempotency key is already committed
     └── VerificationError     a receipt or proof does not hold
@@ -30,7 +33,10 @@ band AMBER may leave in its error record (design, bands).
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from memoryos_uow.receipts import Receipt
 
 
 class UnitOfWorkError(Exception):
@@ -145,6 +151,26 @@ class UnitTimeout(UnitOfWorkError):  # noqa: N818
     retryable = True
 
 
+class SinkError(UnitOfWorkError):
+    """A message could not be delivered; it stays in the outbox and is tried again, in the end parked."""
+
+    summary = "A message could not be delivered."
+    retryable = True
+
+
+class SinkUnavailable(SinkError):  # noqa: N818
+    """The receiver is out of reach, whatever the message: all are tried again later, and none is parked for it."""
+
+    summary = "The receiver of messages was out of reach."
+
+
+class MessageRejected(SinkError):  # noqa: N818
+    """The receiver will never take this message: it is parked, and not tried again until somebody says so."""
+
+    summary = "The receiver refused a message."
+    retryable = False
+
+
 class InDoubtError(UnitOfWorkError):
     """The commit was asked for and its outcome cannot be read. Look the unit up by ``uow_id`` before doing it again."""
 
@@ -153,9 +179,24 @@ class InDoubtError(UnitOfWorkError):
 
 
 class DuplicateUnit(UnitOfWorkError):  # noqa: N818
-    """A unit with this idempotency key is already committed in this space; its body was not run again."""
+    """A unit with this idempotency key is already committed in this space; its body was not run again.
+
+    ``uow_id`` and ``receipt`` are those of the committed unit.
+    """
 
     summary = "A unit with this idempotency key is already committed."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        uow_id: str | None = None,
+        store: str | None = None,
+        receipt: Receipt | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, uow_id=uow_id, store=store)
+        self.receipt = receipt
 
 
 class VerificationError(UnitOfWorkError):

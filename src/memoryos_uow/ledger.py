@@ -6,29 +6,46 @@ Promise: a face; what an open ledger is stands in `_open_ledger`.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
-from memoryos_uow import _validation
+from memoryos_uow import _keys, _opening_log, _receipt_log, _validation
 from memoryos_uow._default import default_opened
+from memoryos_uow._describe import rebuilt_receipt
+from memoryos_uow._erasing import WhatToErase, erase
 from memoryos_uow._handles import LedgerStore
 from memoryos_uow._names import Durability, Status, check_band, check_choice, check_identifier
 from memoryos_uow._open_ledger import OpenLedger
+from memoryos_uow._relay import Outbox, RelayOptions, run_relay
+from memoryos_uow._relay.arguments import check_number, check_sink, check_stop, check_topics
+from memoryos_uow._requests import Request
+from memoryos_uow._retrying import ATTEMPTS
+from memoryos_uow._running import run
 from memoryos_uow.errors import UsageError
-from memoryos_uow.receipts import RECEIPT_TYPE, Receipt
+from memoryos_uow.observers import TelemetryMode
 from memoryos_uow.unit import UnitOfWork
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable, Iterator
+    import threading
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from memoryos_uow._limits import Limits
-    from memoryos_uow._records import RecoveryReport, UnitRecord, Violation
+    from memoryos_uow._messages import Message, RelayReport
+    from memoryos_uow._records import Erasure, RecoveryReport, UnitRecord, Violation
+    from memoryos_uow._requests import Outcome
     from memoryos_uow._rows import LedgerRows
     from memoryos_uow.abc import Store
     from memoryos_uow.engines._transaction import SQLiteReader
+    from memoryos_uow.receipts import Receipt
+    from memoryos_uow.signing import Signer
+    from memoryos_uow.verification import VerificationReport
+
+
+T = TypeVar("T")
 
 
 class Ledger:
@@ -67,6 +84,10 @@ class Ledger:
         limits: Limits | None = None,
         allow_triggers: Collection[str] = (),
         recover: bool = True,
+        content_key: bytes | str | os.PathLike[str] | None = None,
+        signer: Signer | str | os.PathLike[str] | None = None,
+        accept_rollback: bool = False,
+        telemetry: TelemetryMode | Literal["background", "inline", "off"] = "background",
     ) -> Ledger:
         """Open the ledger at a path, creating or migrating it to contract 1.1.0 if need be.
 
@@ -86,9 +107,22 @@ class Ledger:
                 a trigger can undo what a receipt says.
             recover: whether to finish, for at most ten seconds, what dead processes left unfinished in these stores;
                 `recover` does the rest, or all of it.
+            content_key: 32 secret bytes, or the path of a file with them that only its owner may read: RED and BLACK
+                writes are then recorded with an HMAC under it, and BLACK ones under a pseudonym. Default: the file that
+                ``$MEMORYOS_UOW_CONTENT_KEY_FILE`` names, or none. Once a ledger has a key, it takes no other, and RED
+                and BLACK units need it.
+            signer: who signs the receipt log, or the path of a key file (see `memoryos_uow.signing`). A ledger that is
+                signed once takes units only with its signer; without it, it can be read and recovered.
+            accept_rollback: go on with a ledger that is older than, or different from, what it was when it was last
+                written: the next epoch of its log begins. Without it such a ledger can be read, and `LedgerRollback`
+                refuses every unit.
+            telemetry: how OpenTelemetry and structlog, where the application has set them up, are told of units:
+                ``"background"`` from a thread of its own, ``"inline"`` before the block is left (for tests), or
+                ``"off"``.
 
         Raises:
-            UsageError: an argument is wrong, or a store contradicts what the ledger records of it.
+            UsageError: an argument is wrong, a store contradicts what the ledger records of it, or the content key is
+                another one than the ledger's, missing, or open to others.
             StoreError: a store cannot keep its promise here.
             LedgerError: no ledger can be here; `LedgerCorrupt`, `SchemaTooNew`, `MigrationError` and `LedgerBusy` say
                 more. The file is as it was before.
@@ -103,6 +137,10 @@ class Ledger:
             limits=limits,
             allow_triggers=allow_triggers,
             recover=recover,
+            content_key=content_key,
+            signer=signer,
+            accept_rollback=accept_rollback,
+            telemetry=check_choice(telemetry, TelemetryMode, "telemetry"),
         )
         return cls(opened)
 
@@ -111,6 +149,57 @@ class Ledger:
     def unit(self, **options: Any) -> UnitOfWork:
         """Return a unit of work on this ledger; the options are those of `UnitOfWork`."""
         return UnitOfWork(ledger=self, **options)
+
+    def run(
+        self,
+        fn: Callable[..., T],
+        *,
+        attempts: int = ATTEMPTS,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        arguments: object = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Outcome[T]:
+        """Run ``fn(uow, *args, **kwargs)`` as one unit of work, again where that may help, and return its `Outcome`.
+
+        The whole function is called again, with a new unit, after whatever is ``retryable``: a conflict, a busy ledger,
+        a store out of reach. Whatever else it does must therefore bear being done twice. What cannot be cured is raised
+        at once, and so is the last attempt's error. Pauses are random and grow. Every failed attempt leaves its row;
+        all attempts have one ``correlation_id``, and the committed unit's ``retry_count`` says how many came before.
+
+        Args:
+            fn: a function that takes the unit first.
+            attempts: how often it is called at most.
+            timeout: seconds for all attempts, pauses and waiting for locks included.
+            idempotency_key: names the request. Under one key one unit of a space is committed; who comes later, or at
+                the same time, gets its result and receipt without `fn` being called. An attempt that failed, or rolled
+                itself back, leaves the key free. Results must be JSON, at most ``Limits.result_bytes`` long; keys are
+                kept for ``Limits.idempotency_s``. With a key, an attempt whose outcome is in doubt is tried again too.
+            arguments: what tells one request from another under the same key, as JSON; default: `args` and `kwargs`.
+            args: arguments of `fn`, behind the unit.
+            kwargs: arguments of `fn` by name.
+            options: those of `UnitOfWork`.
+
+        Raises:
+            UsageError: an argument is wrong; `fn` is a coroutine function or a generator, or returned something to
+                await; its result cannot be kept; or the key was used with other arguments. Nothing was written.
+            UnitTimeout: the deadline has passed. Nothing was written.
+            Exception: what `fn` raised, or what a unit raises.
+        """
+        return run(
+            Request(
+                fn,
+                args,
+                kwargs,
+                attempts=attempts,
+                timeout=timeout,
+                idempotency_key=idempotency_key,
+                arguments=arguments,
+                options={**options, "ledger": self},
+            )
+        )
 
     def __getitem__(self, store: str) -> LedgerStore:
         """Return the store called `store`, for reading outside a unit.
@@ -178,26 +267,61 @@ class Ledger:
                 f"The unit {uow_id} has no receipt: it is {record.status}.",
                 hint="Units that were committed under contract 1.1.0 have one.",
             )
-        return Receipt(
-            band=record.band,
-            committed_ts=record.committed_ts or "",
-            contract_version=record.contract_version or "",
-            created_ts=record.created_ts,
-            outcome="committed",
-            space_id=record.space_id,
-            store_count=record.store_count or 0,
-            total_bytes_written=record.total_bytes_written or 0,
-            type=RECEIPT_TYPE,
-            uow_id=record.uow_id,
-            signature=record.receipt_signature,
-            **parts,
-        )
+        return rebuilt_receipt(record, parts, self._opened.log)
+
+    def checkpoint(self) -> str:
+        """Return the newest head of the receipt log, for keeping elsewhere: a C2SP checkpoint, signed if the ledger is.
+
+        Three lines, origin, number of units and root, then the signature; where nobody signs, a line that says so.
+        Whoever keeps one can tell later whether anything from before was changed or removed. Everything that it covers
+        is on the disk when this returns.
+
+        Raises:
+            UsageError: the ledger is of contract 1.0.0.
+            LedgerError: the ledger cannot be read, or its last commits cannot be made durable.
+        """
+        log = self._opened.log
+        if log is None:
+            raise UsageError("A ledger of contract 1.0.0 has no receipts.", hint="Migrate it first.")
+        with self._settled_reader() as reader:
+            head = _receipt_log.head(reader, log.origin)
+        if not self._opened.engine.syncs_commits:
+            self._opened.engine.sync_log()
+        return head
+
+    def change_signer(self, signer: Signer | str | os.PathLike[str] | None, *, old_key_lost: bool = False) -> None:
+        """Have another key sign from the next unit on, also in this object; None: nobody.
+
+        The old key stays in ``uow_keys``, so what it signed can be checked for ever. A checkpoint signed by both keys
+        is kept with the new one, which is why the old one has to be here; `old_key_lost` goes on without it.
+
+        Raises:
+            UsageError: the signer is none, signs for another ledger, or nothing would change.
+            LedgerError: the old key is not here, the new one was put aside before, or the key file cannot be used.
+        """
+        log = self._opened.log
+        if log is None:
+            raise UsageError("A ledger of contract 1.0.0 has no receipts to sign.", hint="Migrate it first.")
+        new = None if signer is None else _opening_log.bound_signer(signer, log.origin)
+        self._opened.change_signer(log, new, old_key_lost=old_key_lost)
+
+    def revoke_key(self, key: str) -> None:
+        """Say that signatures of `key` count for nothing from now on: a key that was put aside, and is known to others.
+
+        `key` is a verifier key, or its name and id.
+
+        Raises:
+            UsageError: no such key has signed this ledger, or it is in use: change the signer first.
+        """
+        self._opened.engine.refuse_misuse()
+        self._opened.coordinator.transactions.apart(lambda tx: _keys.revoke(tx, key), wait_s=None, relaxed=False)
 
     def recover(self) -> RecoveryReport:
         """Finish what other processes left unfinished, and remove bytes outside the ledger that belong to no unit.
 
         Forward where there is a decision, back where there is none; both can be repeated and interrupted at any point,
         and several processes may do it at once. Opening a ledger does the same, without the sweep and bounded in time.
+        Idempotency keys that have expired are removed too.
 
         Raises:
             LedgerError: the ledger cannot be read or written.
@@ -205,7 +329,103 @@ class Ledger:
         self._opened.engine.refuse_misuse()
         report = self._opened.recovery.run()
         self._opened.recovery.sweep()
+        self._opened.claiming.sweep()
+        if not self._rows.basic and self._opened.scrubbing.is_needed():
+            unfinished = self._opened.scrubbing.run(wait_s=self._opened.engine.busy_timeout_s)
+            report = replace(report, in_doubt=tuple(dict.fromkeys((*report.in_doubt, *unfinished))))
         return report
+
+    def erase(
+        self,
+        *,
+        space_id: str,
+        store: str,
+        key: str,
+        forget_unit_ids: bool = False,
+        forget_context: bool = False,
+        vacuum: bool = True,
+        actor_id: str | None = None,
+        correlation_id: str | None = None,
+    ) -> Erasure:
+        """Remove a record, its former values and whatever the ledger says of it; leave a receipt that this was done.
+
+        The record goes from its store, and every row of ``uow_writes`` that names it is sealed: its hash stays, so that
+        all receipts, roots and proofs still verify, and everything else goes. The unit that does so, of band BLACK, is
+        logged like any other; its receipt is over what was sealed, so that sealing cannot hide that rows were tampered
+        with. A record that was deleted before can still be erased; one that is written again is a new one.
+
+        On return, where the answer is ``complete``, no byte of the record is left in the ledger's file, its free pages
+        and log, nor in the store's files. What file systems, disks, backups and other programs kept is out of reach.
+
+        Args:
+            space_id: whose record.
+            store: the name of its store.
+            key: which record.
+            forget_unit_ids: units that wrote nothing but erased records lose their id and their times as well.
+            forget_context: the units that wrote the record no longer say who acted, from where, and why.
+            vacuum: write the ledger's file anew, so that former values are gone from its free pages; takes as long as
+                copying the file. With False, only what this erasure itself deletes is overwritten. Of several erasures
+                in a row the last one is enough.
+            actor_id: who erases; recorded with the unit.
+            correlation_id: because of which request.
+
+        Raises:
+            RecordMissing: the store has no such record and no receipt names one.
+            UsageError: there is no such store; or the ledger's content key is needed and was not given.
+            StoreError, LedgerError: it could not be erased; everything is as it was.
+        """
+        request = WhatToErase(
+            space_id, store, key, forget_unit_ids=forget_unit_ids, forget_context=forget_context, vacuum=vacuum
+        )
+        return erase(self, request, actor_id=actor_id, correlation_id=correlation_id)
+
+    # The outbox
+
+    def relay(
+        self,
+        sink: Callable[[Message], object],
+        *,
+        topics: Iterable[str] | None = None,
+        until_empty: bool = False,
+        stop: threading.Event | None = None,
+        attempts: int = 10,
+        lease: float = 60.0,
+    ) -> RelayReport:
+        """Deliver messages that units have published, at least once each, and in order per key.
+
+        A message is removed once `sink` has returned for it; what `sink` raises is recorded and the message tried again
+        later (see `memoryos_uow.sinks`). No lock is held while `sink` works. Several relays, in threads and processes,
+        share the work, and what one had that died is taken over. Works until `stop` is set; a new message is noticed
+        within 0.05 s. In an asyncio program run it in a thread: ``asyncio.to_thread(ledger.relay, sink, stop=stop)``.
+
+        Args:
+            sink: a function of one `Message`, or an `HttpSink` or `NdjsonSink`. It may write to this ledger.
+            topics: which to deliver; default all. Relays that share the work serve the same topics: order holds among
+                the topics of one relay.
+            until_empty: return as soon as nothing is due, or the receiver is out of reach.
+            stop: set it to have the relay return after the message that it is delivering.
+            attempts: how many failed deliveries park a message; it is put off before each, up to 300 s. 1 to 1,000.
+            lease: seconds, 1 to 86,400, that `sink` may take for one message before other relays take it over.
+
+        Raises:
+            UsageError: an argument is wrong, `sink` is a coroutine function, or the ledger was closed meanwhile.
+            LedgerError: the ledger cannot be written; what was delivered and not noted is delivered again.
+        """
+        options = RelayOptions(
+            topics=check_topics(topics),
+            until_empty=bool(until_empty),
+            stop=check_stop(stop),
+            attempts=int(check_number(attempts, "attempts", whole=True, least=1, most=1_000)),
+            lease_s=check_number(lease, "lease", whole=False, least=1, most=86_400),
+        )
+        checked = check_sink(sink)
+        self._opened.engine.refuse_misuse()
+        return run_relay(self._opened.engine, self._opened.coordinator.transactions, self.origin, checked, options)
+
+    @property
+    def outbox(self) -> Outbox:
+        """What is published and not delivered yet: to look at, to try again, to drop."""
+        return Outbox(self._opened.engine, self._opened.coordinator.transactions)
 
     def validate(self) -> list[Violation]:
         """Run the specification's five contract validations; return every row that breaks one, none if all is well.
@@ -217,6 +437,57 @@ class Ledger:
             raise UsageError("A ledger of contract 1.0.0 has nothing to validate.", hint="Migrate it first.")
         with self._settled_reader() as reader:
             return _validation.validate(reader)
+
+    def verify(
+        self,
+        *,
+        space_id: str | None = None,
+        checkpoint: str | None = None,
+        vkey: str | None = None,
+        live: bool = True,
+        stores: Collection[str] | None = None,
+        gone: Collection[str] = (),
+        progress: Callable[[str], None] | None = None,
+    ) -> VerificationReport:
+        """Recompute every receipt from the ledger's rows, and compare what the stores hold with what receipts say.
+
+        The report names whatever does not hold, the level reached (hashed, signed, anchored) and what that does not
+        prove. Nothing is written; a snapshot is read, so others may go on writing, though the write-ahead log grows
+        while it lasts.
+
+        Args:
+            space_id: only the history and the records of this space.
+            checkpoint: the text of a checkpoint of this ledger that was kept elsewhere (see `checkpoint`).
+            vkey: the public key, ``name+id+base64``, that you were handed; it must be one that signed this ledger.
+            live: whether to read what the stores hold.
+            stores: names of the only stores to compare.
+            gone: ids of units, or with `space_id` keys of records: no store may hold any more what they wrote or name.
+            progress: told in words what is being done.
+
+        Raises:
+            UsageError: an argument is wrong, the ledger is of contract 1.0.0, or it is signed and ``[sign]`` is not
+                installed.
+            LedgerBusy: others kept the file locked against reading.
+        """
+        if self._rows.basic:
+            raise UsageError("A ledger of contract 1.0.0 has no receipts to verify.", hint="Migrate it first.")
+        from memoryos_uow._verification import Verification  # noqa: PLC0415 - much that most programs never need
+
+        self._opened.engine.refuse_misuse()
+        self._opened.coordinator.settle()
+        return Verification(
+            self._opened.engine.connect,
+            self._opened.engine.path,
+            stores=self._opened.stores(),
+            space_id=None if space_id is None else check_identifier(space_id, "space_id"),
+            checkpoint=checkpoint,
+            vkey=vkey,
+            live=live,
+            only=stores,
+            gone=gone,
+            content_key=self._opened.content_key,
+            progress=progress,
+        ).run()
 
     # Facts
 

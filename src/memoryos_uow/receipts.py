@@ -12,13 +12,16 @@ A bare hash shows accident, not malice: whoever can rewrite the whole file can r
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from memoryos_uow import _merkle
-from memoryos_uow._canonical import canonical, sha256_hex
+from memoryos_uow._canonical import Shape, sha256_hex
+from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from memoryos_uow._merkle import Frontier
 
 RECEIPT_TYPE: Final = "memoryos-uow/receipt/1"
 
@@ -38,25 +41,60 @@ class ReceiptWrite:
 
     def canonical(self) -> bytes:
         """Return the RFC 8785 bytes of this write, which its leaf hashes."""
-        return canonical({f.name: getattr(self, f.name) for f in fields(self)})
+        return _WRITE(self)
 
 
-def writes_root(writes: Iterable[ReceiptWrite]) -> str:
-    """Return the hex RFC 6962 tree hash over the writes in seq order: of nothing, SHA-256 of the empty string."""
+_WRITE: Final = Shape(field.name for field in fields(ReceiptWrite))
+
+
+def writes_root(writes: Iterable[ReceiptWrite], *, after: Frontier | None = None) -> str:
+    """Return the hex RFC 6962 tree hash over the writes in seq order: of nothing, SHA-256 of the empty string.
+
+    `after` stands for the leaves of the writes before them.
+    """
+    if after is not None:
+        return grown(after, writes).root().hex()
     return _merkle.tree_root(_merkle.leaf_hash(write.canonical()) for write in writes).hex()
+
+
+def grown(frontier: Frontier, writes: Iterable[ReceiptWrite]) -> Frontier:
+    """Return a copy of `frontier` to which the leaves of `writes` were appended."""
+    grown = frontier.copy()
+    for write in writes:
+        grown.append(_merkle.leaf_hash(write.canonical()))
+    return grown
 
 
 def context_digest(*, actor_id: str | None, correlation_id: str | None, device_id: str | None, nonce: str) -> str:
     """Return ``sha256:<hex>`` over who acted, salted with a 128-bit `nonce` that is kept aside and can be erased."""
-    context = {"actor_id": actor_id, "correlation_id": correlation_id, "device_id": device_id, "nonce": nonce}
-    return f"sha256:{sha256_hex(canonical(context))}"
+    return f"sha256:{sha256_hex(_CONTEXT(_Context(actor_id, correlation_id, device_id, nonce)))}"
+
+
+class _Context(NamedTuple):
+    actor_id: str | None
+    correlation_id: str | None
+    device_id: str | None
+    nonce: str
+
+
+_CONTEXT: Final = Shape(_Context._fields)
+
+
+class _Beside:
+    """What a receipt keeps that is no field of it: its bytes, once made, and how to prove that it stands in the log."""
+
+    __slots__ = ("_bytes", "_prove")
+
+    _bytes: bytes
+    _prove: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(_Beside):
     """The canonical record of one committed unit.
 
-    The 17 fields are the receipt; `signature` is beside it (None without a signer). Times are RFC 3339 UTC text.
+    The 17 fields are the receipt; `signature` is beside it (None without a signer): the signed checkpoint of a log that
+    holds this receipt and every earlier one. Times are RFC 3339 UTC text.
     """
 
     band: str | None
@@ -82,12 +120,50 @@ class Receipt:
 
     def canonical(self) -> bytes:
         """Return the receipt as RFC 8785 bytes: all 17 keys, no trailing newline."""
-        return canonical({f.name: getattr(self, f.name) for f in fields(self) if f.name != "signature"})
+        try:
+            return self._bytes
+        except AttributeError:
+            made = _RECEIPT(self)
+            object.__setattr__(self, "_bytes", made)
+            return made
 
     @property
     def hash(self) -> str:
         """SHA-256 of `canonical()` as 64 hex digits; also in ``unit_of_work.receipt_hash``."""
         return sha256_hex(self.canonical())
+
+    def proof(self) -> str:
+        """Return the proof that this receipt stands in its ledger's log: a C2SP tlog-proof (https://c2sp.org/tlog-proof).
+
+        It holds the checkpoint of `signature`; where there is none, the newest checkpoint that covers the unit, or else
+        an unsigned head, which is marked as such. `memoryos-uow check-proof` checks it without the ledger.
+
+        Raises:
+            UsageError: the receipt did not come from an open ledger, or that is closed by now.
+            LedgerError: the ledger cannot be read.
+        """
+        try:
+            prove = self._prove
+        except AttributeError:
+            raise UsageError(
+                "This receipt did not come from an open ledger, so it cannot be looked up in a log.",
+                hint="ledger.receipt(uow_id).proof() can, and `memoryos-uow prove`.",
+            ) from None
+        return prove()
+
+
+def sign_receipt(receipt: Receipt, signature: str | None) -> None:
+    """Put the signature into `receipt`, which nobody has been given yet."""
+    object.__setattr__(receipt, "signature", signature)
+
+
+def make_provable(receipt: Receipt, prove: Callable[[], str]) -> Receipt:
+    """Have ``receipt.proof()`` answer what `prove` returns; return the receipt."""
+    object.__setattr__(receipt, "_prove", prove)
+    return receipt
+
+
+_RECEIPT: Final = Shape(field.name for field in fields(Receipt) if field.name != "signature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +173,5 @@ class Described:
     receipt: Receipt
     writes: list[ReceiptWrite]
     context_nonce: str
+    first_write: int | None = None
+    """``uow_writes.id`` of the unit's first write, if rows of writes before these were written already."""

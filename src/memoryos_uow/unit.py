@@ -7,20 +7,24 @@ exception arrives unchanged, and one row in the ledger says how it ended.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from memoryos_uow import _ambient
-from memoryos_uow._buffer import Mark
 from memoryos_uow._handles import UnitStore
 from memoryos_uow._names import MAX_KEY_BYTES, check_identifier
-from memoryos_uow._protocol import State
+from memoryos_uow._protocol import DECIDED, State
 from memoryos_uow._unit_core import UnitCore
+from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from sqlite_utils import Database
+
+    from memoryos_uow._open_ledger import OpenLedger
     from memoryos_uow._records import Hit
+    from memoryos_uow._unit_state import UnitState
     from memoryos_uow.abc import Store
 
 
@@ -53,6 +57,12 @@ class UnitOfWork(UnitCore):
         envelope_id: which message carried it.
         isolation: ``"writes"`` (records read and then written must not have changed in between, so no update is lost)
             or ``"serializable"`` (no record that was read may have changed).
+        idempotency_key: names the request that the unit carries out: at most 255 bytes. Under one key at most one unit
+            of a space is committed. Whoever comes second waits for the first, and then gets `DuplicateUnit` before the
+            block, or his turn if the first failed. Keys are kept for ``Limits.idempotency_s``. A unit with a key leaves
+            a row and a receipt even if it writes nothing.
+        timeout: seconds for the whole unit, from the block's start to the decision, waiting for locks included. A unit
+            past it is not committed. What the application does meanwhile is not interrupted.
         nested: inside another unit of the same ledger a unit is refused, because it would not be part of that one;
             ``"independent"`` says that this is meant.
         ledger: where; default: the process's default ledger, ``$MEMORYOS_UOW_LEDGER`` or else ``./memory.db``.
@@ -61,6 +71,8 @@ class UnitOfWork(UnitCore):
         UsageError: an argument is wrong (here), or the unit is used wrongly (at any call). Nothing was written.
         StoreError: a store refused (at the block's end); `RecordExists` and `RecordMissing` are the common ones.
         ConflictError: a record was changed by another unit after this one had read it (at the block's end).
+        DuplicateUnit: a unit with this idempotency key is committed (before the block).
+        UnitTimeout: the deadline has passed (at any call but `rollback`, and at the block's end). Nothing was written.
         LedgerError: the ledger could not be opened, locked or written.
     """
 
@@ -68,7 +80,26 @@ class UnitOfWork(UnitCore):
 
     def __enter__(self) -> Self:
         self._begin()
+        if self._key is not None and self._attempt is None:
+            self._claim_key(self._key)
         return self
+
+    def _claim_key(self, key: str) -> None:
+        """Wait until nobody else is at work under `key`; end the unit at once if somebody has done the work."""
+        state, ledger = self._live()
+        try:
+            claim = ledger.claiming.new_claim(self._space_id, key)
+            answer = ledger.claiming.take(claim, state.facts.deadline)
+        except BaseException as error:
+            self._leave_context()
+            state.never_began(error)
+            raise
+        if answer is not None:
+            duplicate = answer.as_error()
+            self._leave_context()
+            state.never_began(duplicate)
+            raise duplicate
+        state.claim = claim
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -80,7 +111,26 @@ class UnitOfWork(UnitCore):
         except BaseException as error:
             self._end_failed(error)  # does nothing to a unit that is over
             raise
+        finally:
+            self._wind_up()
         return False
+
+    async def __aenter__(self) -> NoReturn:
+        raise UsageError(
+            "A unit of work is entered with `with`, not with `async with`.",
+            hint="Nothing was written. Write `with UnitOfWork(...) as uow:`, or use AsyncUnitOfWork.",
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        """Never called: the block cannot be entered."""
+
+    def _wind_up(self) -> None:
+        """Do what comes after the end: free the idempotency key, call the hooks."""
+        state, ledger = self._live()
+        if state.claim is not None and self._attempt is None and self._owner.process == _ambient.process_id():
+            ledger.claiming.let_go(state.claim, used=state.state in DECIDED)
+        if state.hooks is not None:
+            self._run_hooks(state.hooks)
 
     def _leave(self, exc: BaseException | None) -> None:
         if exc is not None:
@@ -104,8 +154,9 @@ class UnitOfWork(UnitCore):
         Raises:
             UsageError: the unit is over, was not begun, or belongs to another thread or task.
         """
-        state, ledger = self._active()
+        state, ledger = self._open()
         ledger.coordinator.roll_back(state)
+        self._wind_up()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -119,8 +170,7 @@ class UnitOfWork(UnitCore):
                 that was begun later is still open.
         """
         state, ledger = self._active()
-        mark = Mark(name=f"uow_{len(state.marks)}", writes=len(state.buffer.writes))
-        state.marks.append(mark)
+        mark = self._new_mark(state)
         try:
             yield
         except BaseException as error:
@@ -159,7 +209,26 @@ class UnitOfWork(UnitCore):
         state, ledger = self._active()
         return ledger.sql.run(state, statement, parameters)
 
+    @property
+    def db(self) -> Database:
+        """A sqlite-utils ``Database`` on the unit's transaction, for tables of your own in the ledger's file.
+
+        Each statement that writes counts as one write of the unit and is hashed into its receipt. Statements run at
+        once: **from the first one until the unit ends the ledger's write lock is held**. What would end the unit or
+        outlive it is refused (commit, ATTACH, PRAGMA that sets, functions). Errors of statements are ``sqlite3``'s.
+
+        Raises:
+            UsageError: the unit is over, or belongs to another thread or task.
+        """
+        self._active()
+        from memoryos_uow.integrations._sqlite_utils import UnitDatabase  # noqa: PLC0415 - loaded for those who use it
+
+        return UnitDatabase(self)
+
     # For the handles
+
+    def _relieve(self, state: UnitState, ledger: OpenLedger) -> None:
+        ledger.coordinator.streaming.relieve(state)
 
     def _read(self, store: Store, key: str, default: object) -> Any:
         state, ledger = self._active()

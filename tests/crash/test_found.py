@@ -1,18 +1,27 @@
-"""What the explorer has found in this library, each as a small test of its own."""
+"""What the explorer and the simulation have found in this library, each as a small test of its own."""
 
 from __future__ import annotations
 
+import shutil
+from functools import partial
 from typing import TYPE_CHECKING
 
-from memoryos_uow import Ledger, LedgerError, _coordination
+import pytest
+
+from memoryos_uow import Ledger, LedgerError, UnitOfWorkError, _coordination, _wal
+from memoryos_uow._recovery import Recovery
+from memoryos_uow.engines.sqlite import SQLiteEngine
+from memoryos_uow.stores._stage import Stage
 from memoryos_uow.testing import fault_points
 from tests.crash import programs
 from tests.crash.steps import SPACE, six_stores
+from tests.leftovers import EFFECTS, at_effect, begun, dies, open_ledger, versions, write
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import pytest
+    from memoryos_uow._coordination import Unsettled
 
 
 def test_ledger_that_cannot_be_read_after_the_decision_is_no_failure(
@@ -86,3 +95,140 @@ def test_directories_are_durable_before_files_are_renamed_into_them(tmp_path: Pa
     published = len(points.names) - 1 - points.names[::-1].index("os.replace")
     made = published - 1 - points.names[:published][::-1].index("os.mkdir")
     assert points.names[made:published].count("os.fsync") == 3  # the root, the space, new
+
+
+# By the simulation: each of these is one of its seeded faults now
+
+
+def test_unit_decided_since_the_look_is_not_abandoned(tmp_path: Path) -> None:
+    """A recoverer sees an intent whose lease is over; its owner wakes up and decides; then nobody may undo it."""
+    with open_ledger(begun(tmp_path / "ledger")) as ledger:
+        engine = ledger._opened.engine
+        intended = {"band": "GREEN", "space_id": SPACE, "created_ts": "2026-01-01T00:00:00.000000Z"}
+        seen: list[Unsettled] = []
+        for act in (
+            lambda tx: _coordination.insert(tx, "u1", decided=False, unit=intended, plan={}),
+            lambda tx: _coordination.decide(tx, "u1"),
+        ):
+            with engine.reader() as reader:
+                seen = _coordination.unsettled(reader)
+            tx = engine.begin()
+            act(tx)
+            tx.commit()
+        tx = engine.begin()
+        assert [one.decided for one in seen] == [False]
+        assert _coordination.take_over(tx, seen) == []
+        tx.rollback()
+
+
+def test_takeover_is_synced_before_anything_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit in which the owner died may be in the log unseen; no power cut may bring it back without its bytes."""
+    place = begun(tmp_path / "ledger")
+    dies(place, "DECIDE", after=False)
+    seen: list[str] = []
+    for where, name in ((_coordination, "take_over"), (SQLiteEngine, "sync_log"), (Recovery, "_abandon")):
+        real = getattr(where, name)
+
+        def noted(*arguments: object, real: Callable[..., object] = real, name: str = name) -> object:
+            seen.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(where, name, noted)
+    open_ledger(place).close()
+    assert seen == ["take_over", "sync_log", "_abandon"]
+
+
+def test_sweep_spares_what_a_lost_commit_in_the_log_refers_to(tmp_path: Path) -> None:
+    """A process died in its commit, after the log had it and before others could see it: it must not come back torn."""
+    place, other, after = begun(tmp_path / "ledger"), tmp_path / "other", tmp_path / "after"
+    with open_ledger(place) as ledger:
+        write(ledger, 2)
+        ledger.recover()  # no row is left to be written, which would write over the log
+        shutil.copytree(place, other)
+        with open_ledger(other) as dying:
+            with dying.unit(space_id=SPACE, band="GREEN") as uow:
+                uow.sql("SELECT 1")  # from here it holds the lock, so it has no intent
+                uow["photos"].create("lost", b"x" * 100)
+            shutil.copytree(other / "photos", place / "photos", dirs_exist_ok=True)
+            with (place / "memory.db-wal").open("r+b") as log:  # the same file, which the open ledger uses
+                log.write((other / "memory.db-wal").read_bytes())
+        assert ledger["photos"].get("lost", space_id=SPACE) is None
+        assert _wal.goes_on_after(place / "memory.db", _frames(ledger))
+        ledger.recover()
+        assert not _wal.goes_on_after(place / "memory.db", _frames(ledger))
+        shutil.copytree(place, after, ignore=shutil.ignore_patterns("*-shm"))  # as all processes die
+    with open_ledger(after) as ledger:
+        assert list(ledger["photos"].keys(space_id=SPACE)) == ["k"]
+        assert versions(ledger) == {2}
+        assert len(list((after / "photos").glob("*/??/*"))) == 1
+
+
+def _frames(ledger: Ledger) -> int:
+    with ledger._opened.engine.reader() as reader:
+        return int(reader.rows("PRAGMA wal_checkpoint(PASSIVE)")[0][1])
+
+
+def test_sweep_is_put_off_while_the_end_of_the_log_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that cannot be read may hold anything, so nothing is removed, and nothing fails."""
+
+    def unreadable(*_: object) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(_wal, "goes_on_after", unreadable)
+    monkeypatch.setattr("memoryos_uow._recovery.delay_s", lambda *_: 0.0)
+    with open_ledger(begun(tmp_path / "ledger")) as ledger:
+        with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+            uow["photos"].delete("k")
+        ledger.recover()
+        assert len(list((tmp_path / "ledger" / "photos").glob("*/??/*"))) == 1
+        monkeypatch.undo()
+        ledger.recover()
+        assert not list((tmp_path / "ledger" / "photos").glob("*/??/*"))
+
+
+def test_file_gives_way_only_to_a_newer_unit_that_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With durability="normal" a power cut may take back the newer unit; what it asks for cannot be undone then."""
+    seen: list[str] = []
+
+    def sync(file: Path) -> None:
+        seen.append("sync")
+        _wal.sync_log(file)
+
+    monkeypatch.setattr("memoryos_uow.stores._files.sync_log", sync)
+    for name in ("clear", "locked"):
+        real_one = getattr(Stage, name)
+
+        def noted(*arguments: object, name: str = name, real: Callable[..., object] = real_one) -> object:
+            seen.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(Stage, name, noted)
+    with open_ledger(begun(tmp_path / "ledger")) as ledger:
+
+        def put(content: bytes | None) -> None:
+            seen.clear()
+            with ledger.unit(space_id=SPACE, band="GREEN", nested="independent") as uow:
+                if content is None:
+                    uow["files"].delete("k")
+                else:
+                    uow["files"].upsert("k", content)
+
+        def overtake(content: bytes | None) -> None:
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr("memoryos_uow._publishing.Publishing.publish", _silent)
+                put(content)
+
+        put(b"2")
+        assert seen == ["locked", "clear"]
+        put(None)
+        assert seen == ["locked", "sync", "clear"]
+        for content in (b"4", None):
+            at_effect(ledger, EFFECTS.index("PUBLISH"), partial(overtake, content), after=False)
+            put(b"3")
+            assert seen == ["locked", "sync", "clear"]
+            ledger.recover()
+            assert ledger["files"].get("k", space_id=SPACE) == content
+
+
+def _silent(_publishing: object, uow_ids: Sequence[str], **_: object) -> dict[str, dict[str, UnitOfWorkError]]:
+    return {uow_id: {"files": UnitOfWorkError("Not now.")} for uow_id in uow_ids}

@@ -16,7 +16,9 @@ import pytest
 
 import memoryos_uow
 from memoryos_uow import _bands, _names, _opening, _schema, errors, stores
+from memoryos_uow._expecting import ANYTHING
 from memoryos_uow._handles import LedgerStore, UnitStore
+from memoryos_uow._relay import Outbox
 from memoryos_uow.cli._program import program
 from memoryos_uow.stores import _blob_keys, _blobs, _documents, _fulltext, _strict_json, _table_shape
 from tests.docs.examples import PACKAGE
@@ -31,15 +33,22 @@ SCHEMA = REFERENCE / "schema.md"
 LIMITS = REFERENCE / "limits.md"
 COMMANDS = REFERENCE / "command-line.md"
 
-DESCRIBED_BY_METHODS = [memoryos_uow.Ledger, memoryos_uow.UnitOfWork, UnitStore, LedgerStore]
+DESCRIBED_BY_METHODS = [memoryos_uow.Ledger, memoryos_uow.UnitOfWork, UnitStore, LedgerStore, Outbox]
 DESCRIBED_BY_FIELDS = [
     memoryos_uow.Receipt,
     memoryos_uow.UnitRecord,
     memoryos_uow.WriteRecord,
     memoryos_uow.Violation,
+    memoryos_uow.VerificationReport,
+    memoryos_uow.Finding,
+    memoryos_uow.StoreCheck,
     memoryos_uow.RecoveryReport,
+    memoryos_uow.Message,
+    memoryos_uow.RelayReport,
+    memoryos_uow.OutboxEntry,
     memoryos_uow.Hit,
     memoryos_uow.Limits,
+    memoryos_uow.Outcome,
 ]
 ERROR_CLASSES: list[type[errors.UnitOfWorkError]] = [
     kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.UnitOfWorkError)
@@ -67,6 +76,11 @@ def shown_signatures(text: str) -> dict[str, ast.arguments]:
     return found
 
 
+def _value(default: ast.expr) -> Any:
+    """The value of a default as it is shown."""
+    return ANYTHING if isinstance(default, ast.Name) and default.id == "ANYTHING" else ast.literal_eval(default)
+
+
 def assert_same_signature(shown: ast.arguments, function: Callable[..., Any]) -> None:
     """The parameters, their kinds and their defaults are those of the function."""
     wanted = [p for p in inspect.signature(function).parameters.values() if p.name not in {"self", "cls"}]
@@ -77,7 +91,7 @@ def assert_same_signature(shown: ast.arguments, function: Callable[..., Any]) ->
     missing: list[None] = [None] * (len(positional) - len(shown.defaults))
     for one, default in zip((*positional, *keyword), (*missing, *shown.defaults, *shown.kw_defaults), strict=True):
         (parameter,) = (p for p in wanted if p.name == one.arg)
-        expected = inspect.Parameter.empty if default is None else ast.literal_eval(default)
+        expected = inspect.Parameter.empty if default is None else _value(default)
         assert parameter.default == expected, f"{function}: {one.arg}"
 
 
@@ -212,8 +226,10 @@ def test_settable_limits_have_their_defaults() -> None:
 def test_fixed_limits_are_those_of_the_code() -> None:
     """Each number in the table is the constant that the code enforces."""
     wanted = {
-        "space, actor, device, correlation and envelope ids": _names.MAX_NAME_BYTES,
+        "space, actor, device, correlation and envelope ids, idempotency keys": _names.MAX_NAME_BYTES,
         "key of a record": _names.MAX_KEY_BYTES,
+        "topic of a message": _names.MAX_NAME_BYTES,
+        "key of a message": _names.MAX_KEY_BYTES,
         "part of a blob's or file's key between slashes": _blob_keys.SEGMENT_BYTES_MAX,
         "columns with which a table store creates a table": _table_shape.COLUMNS_MAX,
         "nesting of a document": _strict_json.DEPTH_MAX,
@@ -242,9 +258,20 @@ def test_the_border_between_rows_and_files_is_the_stated_one() -> None:
 # Command line
 
 
+def commands() -> dict[str, click.Command]:
+    """All commands by name; those of a group behind its own name."""
+    found: dict[str, click.Command] = {}
+    for name, command in program.commands.items():
+        if isinstance(command, click.Group):
+            found |= {f"{name} {inner}": one for inner, one in command.commands.items()}
+        else:
+            found[name] = command
+    return found
+
+
 def command_names() -> list[str]:
     """The names of all commands."""
-    return sorted(program.commands)
+    return sorted(commands())
 
 
 def test_every_command_has_a_section() -> None:
@@ -257,8 +284,9 @@ def test_every_command_has_a_section() -> None:
 def test_every_option_is_listed(name: str) -> None:
     """A command's section lists each of its options and arguments, and no option that it has not."""
     text = section(COMMANDS, name)
-    parameters = program.commands[name].params
-    options = {option for one in parameters if isinstance(one, click.Option) for option in one.opts}
+    parameters = commands()[name].params
+    given = {option for one in parameters if isinstance(one, click.Option) for option in one.opts}
+    options = {option for option in given if option.startswith("--")}
     arguments = {one.name.upper() for one in parameters if isinstance(one, click.Argument) and one.name}
     listed = {
         option for row in tables(text)[0] for snippet in code(row[0]) for option in re.findall(r"--[\w-]+", snippet)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from memoryos_uow import Durability, _ambient
-from memoryos_uow.errors import LedgerBusy
+from memoryos_uow import Durability, Ledger, UsageError, _ambient
+from memoryos_uow.errors import LedgerBusy, LedgerError
 from tests import processes
 from tests.engines.looking import PATIENT_S, insert, is_free, rows, thread, watch_turn
 
@@ -224,3 +224,46 @@ def test_threads_lend_the_writer_one_after_the_other(path: Path, open_engine: Op
         each.join()
     assert raised == []
     assert rows(path) == [160]
+
+
+def test_a_thread_does_not_wait_for_its_own_lock(path: Path) -> None:
+    """A unit inside one of another Ledger object on the same file is refused at once, and its row is written later."""
+    with Ledger.open(path, busy_timeout=60) as outer, Ledger.open(path, busy_timeout=60) as inner:
+        with outer.unit(space_id="s", band="GREEN") as first:
+            first.sql("SELECT 1")  # from here it holds the lock
+            with (
+                pytest.raises(UsageError, match="through another Ledger object"),
+                inner.unit(space_id="s", band="GREEN", nested="independent") as second,
+            ):
+                second["notes"].create("k", 1)
+            first["notes"].create("k", 2)
+        with inner.unit(space_id="s", band="GREEN") as third:
+            third["notes"].update("k", 3)
+        assert [outer.get(unit.uow_id).status for unit in (first, second, third)] == [
+            "committed",
+            "failed",
+            "committed",
+        ]
+
+
+@pytest.mark.parametrize("comes_back", [False, True], ids=["removed", "replaced"])
+def test_a_file_that_is_not_there_any_more_takes_no_unit(path: Path, comes_back: bool) -> None:
+    """SQLite writes on into a file without a name, or beside the new one: that is noticed, and nothing is pretended."""
+    with Ledger.open(path) as ledger:
+        with ledger.unit(space_id="s", band="GREEN") as uow:
+            uow["notes"].create("k", 1)
+        for each in path.parent.glob(f"{path.name}*"):
+            each.rename(each.with_name(f"moved-{each.name}"))
+        if comes_back:
+            Ledger.open(path).close()
+        for _ in range(2):
+            with (
+                pytest.raises(LedgerError, match=r"removed or replaced|cannot be opened"),
+                ledger.unit(space_id="s", band="GREEN") as lost,
+            ):
+                lost["notes"].create("l", 2)
+            assert lost.status == "failed"
+    if comes_back:
+        with Ledger.open(path) as ledger:
+            assert ledger.units() == []
+            assert list(ledger["notes"].keys(space_id="s")) == []

@@ -12,6 +12,7 @@ import pytest
 from memoryos_uow.engines import _wal_keeper
 from memoryos_uow.engines._wal_keeper import COMMITS_PER_CHECKPOINT, WalKeeper
 from tests.engines.looking import PATIENT_S, insert, rows
+from tests.gathering import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +59,9 @@ def watched(path: Path) -> Iterator[type[Watched]]:
 @pytest.fixture
 def keeper(engine: SQLiteEngine, watched: type[Watched]) -> Iterator[WalKeeper]:
     """A keeper of the engine's log, stopped at the end; the engine's own stays idle."""
-    made = WalKeeper(lambda: sqlite3.connect(engine.path, timeout=0, isolation_level=None, factory=watched))
+    made = WalKeeper(
+        lambda: sqlite3.connect(engine.path, timeout=0, isolation_level=None, factory=watched), lambda: None
+    )
     yield made
     made.stop()
 
@@ -124,7 +127,7 @@ def test_a_checkpoint_that_fails_harms_nobody(engine: SQLiteEngine, watched: typ
             raise sqlite3.OperationalError
         return sqlite3.connect(path, timeout=0, isolation_level=None, factory=watched)
 
-    keeper = WalKeeper(connect)
+    keeper = WalKeeper(connect, lambda: None)
     note_commits(keeper)
     assert failed.wait(PATIENT_S)
     note_commits(keeper)
@@ -216,3 +219,104 @@ def test_engine_counts_its_commits(engine: SQLiteEngine, path: Path, monkeypatch
     engine.close()
     assert threading.active_count() == 1
     assert rows(path) == [0, 1, 2]
+
+
+# Under steady load
+
+
+def restarted(keeper: WalKeeper) -> Callable[[], None]:
+    """A call that waits until the keeper has given back a turn that it took."""
+    ended = threading.Event()
+    keeper._end_turn = ended.set
+
+    def wait() -> None:
+        assert ended.wait(PATIENT_S)
+
+    return wait
+
+
+def test_a_long_log_is_copied_to_its_end(
+    engine: SQLiteEngine, keeper: WalKeeper, watched: type[Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the log is too long the keeper asks for a turn, and with it has the log begin anew; then it asks no more."""
+    monkeypatch.setattr(_wal_keeper, "LOG_PAGES_MAX", 0)
+    insert(engine, 1)
+    assert not keeper.takes_turn()
+    note_commits(keeper)
+    assert watched.closed.acquire(timeout=PATIENT_S)
+    wait = restarted(keeper)
+    assert keeper.takes_turn()
+    wait()
+    assert watched.asked == ["PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA wal_checkpoint(RESTART)"]
+    assert not keeper.takes_turn()
+    assert not keeper.has_turn
+
+
+def test_a_turn_is_given_back_whatever_fails(engine: SQLiteEngine, watched: type[Watched]) -> None:
+    """When the checkpoint cannot be made the turn is given back all the same."""
+
+    def fail() -> sqlite3.Connection:
+        raise sqlite3.OperationalError
+
+    keeper = WalKeeper(fail, lambda: None)
+    note_commits(keeper)
+    keeper._asks = True
+    wait = restarted(keeper)
+    assert keeper.takes_turn()
+    wait()
+    keeper.stop()
+
+
+def test_a_log_begins_anew(engine: SQLiteEngine, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commit after commit the log is as long as what is written between two checkpoints, and not longer each time."""
+    monkeypatch.setattr(_wal_keeper, "COMMITS_PER_CHECKPOINT", 20)
+    monkeypatch.setattr(_wal_keeper, "LOG_PAGES_MAX", 20)
+    keeper, sizes = engine._keeper, list[int]()
+    for cycle in range(12):
+        for number in range(20):
+            insert(engine, cycle * 100 + number)
+        until(lambda: keeper._asks)
+        insert(engine, cycle * 100 + 50)  # leaves its turn to the keeper
+        until(lambda: not keeper.has_turn)
+        keeper._commits = 0
+        sizes.append(path.with_name("memory.db-wal").stat().st_size)
+    assert len(rows(path)) == 12 * 21
+    assert max(sizes) < 2 * sizes[0]
+
+
+def test_a_reader_that_stays_does_not_hold_up_writers(
+    engine: SQLiteEngine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While somebody reads in the past the log cannot begin anew; commits go on, and afterwards it is copied."""
+    monkeypatch.setattr(_wal_keeper, "COMMITS_PER_CHECKPOINT", 5)
+    monkeypatch.setattr(_wal_keeper, "LOG_PAGES_MAX", 0)
+    insert(engine, 0)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reading:
+        reading.execute("BEGIN")
+        assert reading.execute("SELECT count(*) FROM t").fetchone() == (1,)
+        for value in range(1, 31):
+            insert(engine, value)
+        assert reading.execute("SELECT count(*) FROM t").fetchone() == (1,)
+    for value in range(31, 61):
+        insert(engine, value)
+    engine.close()
+    assert in_the_file_itself(path) == 61
+
+
+def test_a_large_commit_counts_by_its_rows(keeper: WalKeeper, watched: type[Watched]) -> None:
+    """A commit of very many rows is reason enough to copy the log."""
+    keeper.note_commit(_wal_keeper.ROWS_PER_CHECKPOINT)
+    assert watched.closed.acquire(timeout=PATIENT_S)
+    assert watched.asked == ["PRAGMA wal_checkpoint(PASSIVE)"]
+
+
+def test_the_thread_that_commits_can_go_on_while_the_keeper_has_its_turn(
+    engine: SQLiteEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn that was left to the keeper is nobody's: the thread that left it waits for it like any other."""
+    monkeypatch.setattr(_wal_keeper, "COMMITS_PER_CHECKPOINT", 1)
+    monkeypatch.setattr(_wal_keeper, "LOG_PAGES_MAX", 0)
+    for value in range(50):
+        insert(engine, value)
+        assert not engine.held_by_this_thread
+        engine.rest()

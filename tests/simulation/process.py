@@ -148,7 +148,8 @@ class Actor:
 
     def sync_log(self) -> Generator[None, None, None]:
         """Mirrors `memoryos_uow.engines.sqlite.SQLiteEngine.sync_log`."""
-        yield
+        for _ in range(self.world.sync_steps):
+            yield
         self.world.ledger.sync()
 
     # How a unit ends
@@ -361,7 +362,7 @@ class Actor:
         if self.world.fault is Fault.FORGOTTEN_BEFORE_PUBLISHED:
             redo = {key: entries for key, entries in self.world.ledger.now.redo.items() if key[0] == unit.uow}
             yield from self._apart(lambda tx: tx.forget(unit.uow), patience=PATIENCE)
-            unit.silent = (yield from self._publish_entries(redo, synced=True)).get(unit.uow, [])
+            unit.silent = (yield from self._publish_entries(redo)).get(unit.uow, [])
         else:
             unit.silent = (yield from self._publish_units([unit.uow], synced=self.world.full)).get(unit.uow, [])
         return Event.STORE_SILENT if unit.silent else Event.PUBLISHED
@@ -373,27 +374,25 @@ class Actor:
         yield
         redo = {key: entries for key, entries in self.world.ledger.now.redo.items() if key[0] in uows}
         yield
-        return (yield from self._publish_entries(redo, synced=synced))
+        return (yield from self._publish_entries(redo))
 
-    def _publish_entries(
-        self, redo: dict[tuple[int, str], list[Entry]], *, synced: bool
-    ) -> Generator[None, None, dict[int, list[str]]]:
+    def _publish_entries(self, redo: dict[tuple[int, str], list[Entry]]) -> Generator[None, None, dict[int, list[str]]]:
         """Mirrors `memoryos_uow._publishing.Publishing._publish`."""
         silent: dict[int, list[str]] = {}
         for name in (FILES, ARCHIVE):
             by_unit = {uow: entries for (uow, store), entries in redo.items() if store == name}
             in_order = sorted(by_unit.values(), key=lambda entries: entries[0].commit_seq)
-            if not in_order or (yield from self._try(name, [*chain.from_iterable(in_order)], synced=synced)):
+            if not in_order or (yield from self._try(name, [*chain.from_iterable(in_order)])):
                 continue
             for uow, entries in by_unit.items():
-                if len(by_unit) == 1 or not (yield from self._try(name, entries, synced=synced)):
+                if len(by_unit) == 1 or not (yield from self._try(name, entries)):
                     silent.setdefault(uow, []).append(name)
         return silent
 
-    def _try(self, name: str, entries: list[Entry], *, synced: bool) -> Generator[None, None, bool]:
+    def _try(self, name: str, entries: list[Entry]) -> Generator[None, None, bool]:
         """Mirrors `memoryos_uow._publishing.Publishing._try`; return whether the store answered."""
         try:
-            yield from (self.files if name == FILES else self.archive).publish(self, entries, synced=synced)
+            yield from (self.files if name == FILES else self.archive).publish(self, entries)
         except Unavailable:
             return False
         self.world.changed = True
@@ -618,29 +617,28 @@ class Actor:
         return True
 
     def _sweep(self) -> Generator[None, None, None]:
-        """Mirrors `memoryos_uow._recovery.Recovery.sweep`.
-
-        Looking and removing are two transactions. The first one writes: so if a unit that held the lock, and therefore
-        has no intent to be seen, was killed in its commit, that commit is written over and cannot come back.
-        """
-        fault = self.world.fault
+        """Mirrors `memoryos_uow._recovery.Recovery.sweep`."""
         for store in (self.files, self.blobs):
             try:
-                found: list[tuple[str, int]] = []
-                if fault is not Fault.SWEPT_AT_ONCE:
-                    yield from self._apart(lambda tx: found.extend(store.orphans(tx, tx.planned(store.name))))  # noqa: B023
-                    if fault is not Fault.SWEPT_BEFORE_SYNCED:
-                        yield from self.sync_log()
-                tx = yield from self._begin()
+                while not (yield from self._swept(store)):
+                    pass
             except Busy:
                 return
-            planned = tx.planned(store.name)
-            if fault is Fault.SWEPT_AT_ONCE:
-                yield from self.sync_log()
-                found = store.orphans(tx, planned)
-            for name, stamp in store.orphans(tx, planned):
-                if (name, stamp) in found:
-                    yield from store.remove(self, name)
-            if not planned:
-                yield from sweep_temporary(self.world)
-            self.world.ledger.lock = None
+
+    def _swept(self, store: FileStore | BlobStore) -> Generator[None, None, bool]:
+        """Mirrors `memoryos_uow._recovery.Recovery.sweep_one`: what the log holds unseen is written over first."""
+        world = self.world
+        tx = yield from self._begin()
+        if world.ledger.goes_on() and world.fault is not Fault.SWEPT_AT_ONCE:
+            world.counts["sweep_put_off"] += 1
+            yield from self._commit(tx, sync=False)
+            return False
+        if world.fault is not Fault.SWEPT_BEFORE_SYNCED:
+            yield from self.sync_log()
+        planned = tx.planned(store.name)
+        for name in store.orphans(tx, planned):
+            yield from store.remove(self, name)
+        if not planned:
+            yield from sweep_temporary(world)
+        world.ledger.lock = None
+        return True

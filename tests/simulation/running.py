@@ -99,6 +99,7 @@ class _Run:
         self.outcome = Outcome(seed, counts=world.counts, trace=world.trace)
         world.full = rng.random() < 0.7
         world.deaths_are_seen = rng.random() < 0.7
+        world.sync_steps = 1 if world.full else rng.choice((1, 10))
         self.moods = moods = _Moods(rng)
         self.do: dict[str, Callable[[], None]] = {
             "crash": self._crash,
@@ -118,6 +119,10 @@ class _Run:
         self.waiting = list(world.units)
         self.stop_at = rng.randrange(10, 70) if moods.brief and rng.random() < 0.5 else -1
         """At which step all processes die, if that was decided before."""
+        self.cut_at = -1
+        """At which step the power is cut because something rare has happened."""
+        self.calm = False
+        """Nothing more happens from outside: the last recovery is to come to its end."""
         self.actors = 0
 
     # Processes
@@ -290,6 +295,9 @@ class _Run:
             if self.outcome.steps == self.stop_at:
                 self.stop_at = -1
                 self._stop(rng.choice(("all", "cut")))
+            elif self.outcome.steps == self.cut_at:
+                self.cut_at = -1
+                self._cut()
             awake = [actor for actor in world.actors if actor.process.wakes_at <= world.now]
             if awake:
                 self._step(awake[0] if turns else awake[int(rng.random() * len(awake))])
@@ -315,6 +323,9 @@ class _Run:
         if actor.dies:
             self._kill(actor.process)
             self._aftermath()
+        if world.eventful and not self.calm:
+            world.eventful = False
+            self.cut_at = self.outcome.steps + self.rng.randrange(1, 4)
         if world.changed or world.disk.changed:
             world.changed = world.disk.changed = False
             self._check()
@@ -331,7 +342,7 @@ class _Run:
             self._stop(rng.choice(("let", "one", "all", "cut", "cut")))
         self.waiting.clear()
         self._go_on(steps=max(0, self.stop_at - self.outcome.steps))
-        self.stop_at, self.left["cut"] = -1, 0
+        self.calm, self.stop_at, self.cut_at, self.left["cut"] = True, -1, -1, 0
         for process in world.processes:
             process.wakes_at = 0
         self._go_on()

@@ -56,7 +56,6 @@ class BlobStore:
         """Mirrors `memoryos_uow.stores._durable_files.write_files`."""
         disk = self.world.disk
         for digest in self.plan(unit):
-            disk.touch(digest)
             if digest in disk.names(BLOBS):
                 self.world.counts["bytes_there_already"] += 1
                 yield
@@ -77,13 +76,12 @@ class BlobStore:
         """Mirrors `memoryos_uow.stores._blobs.BlobStore.abandon`: another unit may refer to the same content."""
         yield from ()
 
-    def orphans(self, tx: Tables, planned: Collection[str]) -> list[tuple[str, int]]:
-        """Return the bytes that belong to no unit, with their modification times."""
+    def orphans(self, tx: Tables, planned: Collection[str]) -> list[str]:
+        """Return the bytes that belong to no unit. Mirrors `memoryos_uow.stores._blobs.BlobStore.sweep`."""
         keep = {digest for _, digest in tx.refs.values()}
         if self.world.fault is not Fault.SWEEP_IGNORES_PLANS:
             keep.update(planned)
-        disk = self.world.disk
-        return [(digest, disk.stamps[digest]) for digest in disk.names(BLOBS) if digest not in keep]
+        return [digest for digest in self.world.disk.names(BLOBS) if digest not in keep]
 
     def remove(self, actor: Actor, digest: str) -> Generator[None, None, None]:
         """Remove the bytes."""
@@ -122,7 +120,7 @@ class FileStore:
             return
         tx.heads[FILES, key] = commit_seq, content
 
-    def publish(self, actor: Actor, entries: Sequence[Entry], *, synced: bool) -> Generator[None, None, None]:
+    def publish(self, actor: Actor, entries: Sequence[Entry]) -> Generator[None, None, None]:
         """Mirrors `memoryos_uow.stores._files.FileStore.publish`."""
         world = self.world
         if world.is_silent(FILES):
@@ -135,8 +133,9 @@ class FileStore:
         for key in newest:
             heads[key] = world.ledger.now.heads.get((FILES, key), (0, ""))[0]
             yield
-        # What is given up for a newer unit must not come back because that unit's decision is lost.
-        if not synced and world.fault is not Fault.HEADS_NOT_SYNCED:
+        # A newer unit, which asks for a removal or to which these give way, must not be taken back any more.
+        gives_way = any(heads[key] != entry.commit_seq for key, entry in newest.items())
+        if gives_way and world.fault is not Fault.HEADS_NOT_SYNCED:
             yield from actor.sync_log()
         for key, entry in newest.items():
             yield from self._show(actor, entry, heads[key])
@@ -147,6 +146,10 @@ class FileStore:
             world.publishing = None
         for uow in {entry.uow: None for entry in entries}:
             yield from self._clear(uow)
+        sure, now = world.ledger.sure.heads, world.ledger.now.heads
+        if any(sure.get((FILES, key)) != now.get((FILES, key)) for key in newest):
+            world.counts["published_beside_what_is_not_sure"] += 1
+            world.eventful = True
 
     def _show(self, actor: Actor, entry: Entry, version: int) -> Generator[None, None, None]:
         """Do what the record's head asks for; a version of 0 means that there is no head."""
@@ -195,11 +198,11 @@ class FileStore:
             raise Unavailable
         yield from self._clear(uow)
 
-    def orphans(self, tx: Tables, planned: Collection[str]) -> list[tuple[str, int]]:
-        """Return the units at work no more of which something is staged."""
+    def orphans(self, tx: Tables, planned: Collection[str]) -> list[str]:
+        """Return of which units not at work something is staged. Mirrors `memoryos_uow.stores._stage.Stage.sweep`."""
         ignores = self.world.fault is Fault.SWEEP_IGNORES_PLANS
         staged = [name for name, names in self.world.disk.now.items() if names and name.startswith("stage/")]
-        return [(name, 0) for name in staged if ignores or name.removeprefix("stage/") not in planned]
+        return [name for name in staged if ignores or name.removeprefix("stage/") not in planned]
 
     def remove(self, actor: Actor, stage: str) -> Generator[None, None, None]:
         """Remove what a unit has staged."""
@@ -223,7 +226,7 @@ class SecondFileStore:
         elif tx.heads.pop((ARCHIVE, key), None) is None:
             raise Refused
 
-    def publish(self, actor: Actor, entries: Sequence[Entry], *, synced: bool) -> Generator[None, None, None]:
+    def publish(self, actor: Actor, entries: Sequence[Entry]) -> Generator[None, None, None]:
         """Mirrors `memoryos_uow.stores._second_file.SecondFile.apply`: one transaction."""
         world = self.world
         if world.is_silent(ARCHIVE):

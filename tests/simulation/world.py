@@ -195,6 +195,10 @@ class Ledger:
         """Leave a commit in the log that nobody sees."""
         self.ghost = Ghost(tables, written_over=False)
 
+    def goes_on(self) -> bool:
+        """Mirrors `memoryos_uow._wal.goes_on_after`: say whether the log holds a commit that nobody sees."""
+        return self.ghost is not None and not self.ghost.written_over
+
     def read_anew(self) -> bool:
         """Read the log as the first process does that opens the file; return whether it held a ghost."""
         if self.ghost is None or self.ghost.written_over:
@@ -239,8 +243,6 @@ class Disk:
         self.sure: dict[str, dict[str, str]] = {}
         self.loose: list[Change] = []
         self.changed = False
-        self.stamps: dict[str, int] = {}
-        """Modification times of contents, as numbers that never come twice."""
 
     def names(self, directory: str) -> dict[str, str]:
         """Return what the directory holds now."""
@@ -251,10 +253,6 @@ class Disk:
         _apply(self.now, names)
         self.loose.append(Change(names))
         self.changed = True
-
-    def touch(self, content: str) -> None:
-        """Set the modification time of a content."""
-        self.stamps[content] = self.stamps.get(content, 0) + 1
 
     def sync(self, directories: Iterable[str]) -> None:
         """Make the names in these directories sure, and whatever came before to the same names."""
@@ -349,6 +347,8 @@ class World:
         self.now = 0
         self.full = True
         """Whether a decision waits for the disk: ``durability="full"``."""
+        self.sync_steps = 1
+        """How many steps it takes to wait for the disk."""
         self.deaths_are_seen = True
         """Whether a process can see that another one is dead; else only its lease ends."""
         self.ledger = Ledger()
@@ -363,6 +363,8 @@ class World:
         self.shown: dict[tuple[str, str], int] = {}
         """By store and key, the newest version that was ever shown there."""
         self.changed = False
+        self.eventful = False
+        """Something rare has just happened, after which a power cut is worth trying."""
 
     def say(self, who: Actor | None, what: str) -> None:
         """Write into the trace; callers look first whether there is one, because this is the inner loop."""

@@ -15,7 +15,7 @@ from memoryos_uow import ConflictError, Ledger, RecordExists, RecordMissing, Sto
 from memoryos_uow._limits import Limits
 from memoryos_uow.abc import Capability, OutsideStore, Publisher
 from memoryos_uow.stores import DocumentStore, FileStore
-from tests.processes import without_rights
+from tests.processes import let_everybody_reach, without_rights
 from tests.units import SPACE
 
 if TYPE_CHECKING:
@@ -487,8 +487,7 @@ def test_a_directory_that_may_not_be_written(tmp_path: Path) -> None:
     """A unit that needs it fails before the decision with a typed error; the rest of the ledger works."""
     place = tmp_path / "place"
     place.mkdir()
-    for above in (place, tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    let_everybody_reach(place)
     place.chmod(0o777)
 
     def use() -> tuple[str | None, str, list[str]]:
@@ -512,8 +511,7 @@ def test_a_file_that_cannot_be_removed(tmp_path: Path) -> None:
     """Its delete is committed and waits in doubt, rather than pass for done while others still see the file."""
     place = tmp_path / "place"
     place.mkdir()
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    let_everybody_reach(place)
     place.chmod(0o1777)
 
     def use() -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from memoryos_uow import Band, Limits, Operation, StoreError, UsageError
 from memoryos_uow.abc import MISSING, Capability, Store, UnitFacts, Write
 from memoryos_uow.stores._sql import SqlStatements, check_parameters, statement_content
+from tests.naming import plain_repr
 
 if TYPE_CHECKING:
     from tests.stores.driver import Driver
@@ -55,7 +56,7 @@ SUPPORTED: list[tuple[object, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "kept"), SUPPORTED, ids=repr)
+@pytest.mark.parametrize(("value", "kept"), SUPPORTED, ids=plain_repr)
 def test_supported_values(value: object, kept: object) -> None:
     """What SQLite has a type for is kept, subclasses as what they hold, buffers as bytes."""
     assert check_parameters((value,)) == (kept,)

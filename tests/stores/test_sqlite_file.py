@@ -23,7 +23,7 @@ from memoryos_uow._migrations import migrate_down
 from memoryos_uow.abc import Capability, Publisher
 from memoryos_uow.stores import DocumentStore, SQLiteFileStore
 from memoryos_uow.testing._forks import fork
-from tests.processes import without_rights
+from tests.processes import let_everybody_reach, without_rights
 from tests.units import SPACE, locked, rows
 
 if TYPE_CHECKING:
@@ -345,8 +345,7 @@ def test_a_ledger_that_may_only_be_read(tmp_path: Path) -> None:
     for path in place.iterdir():
         path.chmod(0o444)
     place.chmod(0o555)
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    let_everybody_reach(place)
 
     def read() -> tuple[bool, Any]:
         with open_ledger(place) as ledger:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from memoryos_uow._limits import Limits
+    from memoryos_uow._records import Held
     from memoryos_uow.abc import Home, Reader, Redo, Store, Transaction, UnitFacts, Write
     from memoryos_uow.stores._outside import Head
 
@@ -290,6 +291,22 @@ class ClosesOnce(Documents):
         self.__dict__["_closed"] = True
 
 
+class TellsOneSpace(Documents):
+    """13: tells of the records of one space only."""
+
+    def contents(self, reader: Reader) -> Iterator[Held]:
+        for held in super().contents(reader):
+            if held.space_id == "check:one":
+                yield held
+
+
+class ErasesWhatIsNewer(Archive):
+    """14: removes what was written since as well."""
+
+    def erase_outside(self, space_id: str, key: str, version: int) -> None:
+        super().erase_outside(space_id, key, version + 1_000_000)
+
+
 FAULTY: dict[type[Store], int] = {
     ClaimsTooMuch: 12,
     AttachMakes: 1,
@@ -314,5 +331,7 @@ FAULTY: dict[type[Store], int] = {
     MixesSpaces: 10,
     ForeseesWrongly: 10,
     ClosesOnce: 11,
+    TellsOneSpace: 13,
+    ErasesWhatIsNewer: 14,
 }
 """Each faulty store with the number of the obligation that it breaks first."""

@@ -59,7 +59,7 @@ def test_every_built_in_store_passes(name: str) -> None:
     factory, options = BUILT_IN[name]
     report = check_store(factory, **options)
     assert report.faults == []
-    assert len(report.checks) == 16
+    assert len(report.checks) == 18
     assert report.kills >= 8
     assert str(report).endswith("0 faults")
 
@@ -114,7 +114,7 @@ def test_all_faults_are_reported() -> None:
     with pytest.raises(StoreCheckError) as caught:
         check_store(next(kind for kind in FAULTY if kind.__name__ == "CannotUndo"), values=DOCUMENTS)
     assert len(caught.value.report.faults) > 1
-    assert len(caught.value.report.checks) == 16
+    assert len(caught.value.report.checks) == 18
 
 
 def test_too_few_values_are_refused() -> None:

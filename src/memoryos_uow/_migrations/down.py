@@ -2,7 +2,8 @@
 
 The full way, all under the write lock:
 
-1.  Refuse what would not survive: units in doubt, and anything of the application's that is built on what goes away.
+1.  Refuse what would not survive: units in doubt, undelivered messages, and anything of the application's that is
+    built on what goes away.
 2.  Write a backup of the whole file beside it (``VACUUM INTO``), check it, make it durable.
 3.  Drop the library's own tables; the users' records (``stores.sql``) stay unless there are none.
 4.  Build both tables anew without the columns of 1.1.0, once each, rows and row numbers as they were.
@@ -18,7 +19,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from memoryos_uow import _ambient, _schema
+from memoryos_uow import _ambient, _released_head, _schema
 from memoryos_uow._migrations.backup import write_backup
 from memoryos_uow._migrations.rebuild import Rebuild
 from memoryos_uow._migrations.state import Kind, inspect
@@ -71,7 +72,9 @@ def migrate_down(
             if soft:
                 _give_up(conn, state, tell)
                 return None
-            return _rebuild(conn, backup or _backup_path(path), path, tell)
+            written = _rebuild(conn, backup or _backup_path(path), path, tell)
+        _released_head.move(path, to=written)  # it speaks of the log that is in the backup now
+    return written
 
 
 def _backup_path(path: Path) -> Path:
@@ -107,8 +110,22 @@ def _refuse_unsettled(conn: sqlite3.Connection) -> None:
         )
 
 
+def _refuse_undelivered(conn: sqlite3.Connection) -> None:
+    """Refuse a ledger whose outbox is not empty: programs of 1.0.0 would never deliver what their rows promise."""
+    if not conn.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'uow_outbox'").fetchone():
+        return
+    undelivered = conn.execute("SELECT count(*) FROM uow_outbox").fetchone()[0]
+    if undelivered:
+        raise MigrationError(
+            f"{file_of(conn)} has {undelivered:,} messages in its outbox that are not delivered yet.",
+            hint="Nothing was changed. Deliver them with `memoryos-uow relay`, or drop them with"
+            " `memoryos-uow outbox drop`, then migrate down.",
+        )
+
+
 def _rebuild(conn: sqlite3.Connection, backup: Path, path: Path, tell: Callable[[str], None]) -> Path:
     _refuse_unsettled(conn)
+    _refuse_undelivered(conn)
     rebuild = Rebuild(conn)
     tell(f"writing a backup to {backup.name}")
     with write_backup(path, backup):

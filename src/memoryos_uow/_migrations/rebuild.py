@@ -60,7 +60,7 @@ class Rebuild:
             "SELECT type, name, sql, lower(tbl_name) FROM sqlite_schema"
             " WHERE type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY type, rowid"
         )
-        ours = {name for _, name in _schema.created(_schema.UP)}
+        ours = {name for file in (_schema.UP, _schema.LEDGER) for _, name in _schema.created(file)}
         return [(kind, name, sql) for kind, name, sql, on in rows if on in tables and name.lower() not in ours]
 
     def _refuse_dependents_of_bookkeeping(self) -> None:

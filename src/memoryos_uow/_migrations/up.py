@@ -108,7 +108,7 @@ def _record(conn: sqlite3.Connection, origin: str | None) -> None:
     ledger_id, now = _ambient.random_hex(), _ambient.now_text()
     conn.execute(
         "INSERT INTO uow_identity (id, ledger_id, origin, created_ts) VALUES (1, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (ledger_id, origin or f"memoryos-uow/{ledger_id}", now),
+        (ledger_id, origin or f"memoryos-uow/{ledger_id[:16]}", now),
     )
     conn.executemany(
         "INSERT INTO uow_schema (version, applied_ts, checksum) VALUES (?, ?, ?) ON CONFLICT (version)"

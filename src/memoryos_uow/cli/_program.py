@@ -13,13 +13,22 @@ import click
 from memoryos_uow._names import CONTRACT_VERSION
 from memoryos_uow._terminal import make_streams_lenient, printable, screen_width, wants_colour
 from memoryos_uow._version import __version__
+from memoryos_uow.cli._check_proof import check_proof
+from memoryos_uow.cli._checkpoint import checkpoint
 from memoryos_uow.cli._command import write_examples
 from memoryos_uow.cli._demo import demo
+from memoryos_uow.cli._erase import erase
+from memoryos_uow.cli._export import check_export, export
+from memoryos_uow.cli._keys import keys
 from memoryos_uow.cli._list import list_units
 from memoryos_uow.cli._migrate import migrate
+from memoryos_uow.cli._outbox import outbox
+from memoryos_uow.cli._prove import prove
 from memoryos_uow.cli._recover import recover
+from memoryos_uow.cli._relay import relay
 from memoryos_uow.cli._show import show
 from memoryos_uow.cli._validate import validate
+from memoryos_uow.cli._verify import verify
 from memoryos_uow.errors import LedgerBusy, SchemaTooNew, UnitOfWorkError, UsageError
 
 if TYPE_CHECKING:
@@ -34,8 +43,11 @@ READER_GONE: Final = 141  # 128 + SIGPIPE
 
 _SECTIONS: Final = (
     ("See it work", ("demo",)),
-    ("Look at a ledger", ("list", "show", "validate")),
+    ("Look at a ledger", ("list", "show", "validate", "verify")),
+    ("Deliver what was published", ("relay", "outbox")),
     ("After a crash", ("recover",)),
+    ("Prove it to others", ("keys", "checkpoint", "prove", "check-proof", "export", "check-export")),
+    ("Forget a record", ("erase",)),
     ("Change its schema", ("migrate",)),
 )
 
@@ -123,7 +135,7 @@ _EXAMPLES: Final = (
     "memoryos-uow demo",
     "memoryos-uow list memory.db --failed",
     "memoryos-uow show memory.db 0242ac120002",
-    "memoryos-uow validate memory.db --json",
+    "memoryos-uow verify memory.db --json",
 )
 _EXIT_CODES: Final = (
     ("0", "All is well."),
@@ -158,7 +170,24 @@ def program() -> None:
     """
 
 
-for _command in (demo, list_units, show, validate, recover, migrate):
+for _command in (
+    demo,
+    list_units,
+    show,
+    validate,
+    verify,
+    relay,
+    outbox,
+    recover,
+    erase,
+    migrate,
+    keys,
+    checkpoint,
+    prove,
+    check_proof,
+    export,
+    check_export,
+):
     program.add_command(_command)
 
 

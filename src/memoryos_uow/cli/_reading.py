@@ -13,9 +13,12 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from memoryos_uow import _validation
+from memoryos_uow import _exporting, _validation
+from memoryos_uow._describe import rebuilt_receipt
 from memoryos_uow._migrations import Kind, inspect
 from memoryos_uow._migrations.up import refuse_unfit
+from memoryos_uow._relay import rows as _outbox_rows
+from memoryos_uow._relay.arguments import check_topics
 from memoryos_uow._rows import LedgerRows
 from memoryos_uow.engines._place import is_settled, is_writable
 from memoryos_uow.engines._sqlite_errors import translated
@@ -23,9 +26,11 @@ from memoryos_uow.engines._transaction import SQLiteReader
 from memoryos_uow.errors import LedgerError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from memoryos_uow._exporting import ExportedUnit
+    from memoryos_uow._messages import OutboxEntry
     from memoryos_uow._migrations import SchemaState
     from memoryos_uow._records import UnitRecord, Violation
 
@@ -52,9 +57,34 @@ class ReadLedger:
         counted: int = self._reader.rows("SELECT count(*) FROM unit_of_work")[0][0]
         return counted
 
+    @property
+    def reader(self) -> SQLiteReader:
+        """For queries of the command's own."""
+        return self._reader
+
+    def receipt(self, part: str) -> tuple[UnitRecord, bytes]:
+        """Return the unit that `part` stands for, as `unit` finds it, and the bytes of its receipt.
+
+        Raises:
+            UsageError: there is no such unit, or it has no receipt.
+        """
+        record = self.unit(part)
+        parts = None if self.basic else self._rows.receipt_parts(self._reader, record.uow_id)
+        if parts is None or record.receipt_hash is None:
+            raise UsageError(f"The unit {record.uow_id} has no receipt: it is {record.status}.")
+        return record, rebuilt_receipt(record, parts, None).canonical()
+
     def validate(self) -> list[Violation]:
         """Return every row that breaks one of the five contract validations."""
         return _validation.validate(self._reader)
+
+    def outbox(self, topics: Iterable[str] | None, *, parked_only: bool, limit: int) -> list[OutboxEntry]:
+        """Return the oldest undelivered messages, oldest first; a negative `limit` means all."""
+        return _outbox_rows.listed(self._reader, check_topics(topics), parked_only=parked_only, limit=limit)
+
+    def history(self, space_id: str) -> Iterator[ExportedUnit]:
+        """Yield every unit of a space, oldest first, with receipt and proof."""
+        return _exporting.history(self._reader, self._rows, space_id)
 
     def unit(self, part: str) -> UnitRecord:
         """Return the unit whose id is `part`, or is the only one that begins or else ends with it, with its writes.
@@ -104,16 +134,17 @@ def reading(path: Path, *, busy_timeout_s: float) -> Iterator[ReadLedger]:
         LedgerBusy: others kept it locked against reading.
         LedgerError: it is damaged, or no ledger.
     """
-    with translated(str(path)), closing(_connect(path)) as connection:
+    with translated(str(path)), closing(connect(path)) as connection:
         connection.execute(f"PRAGMA busy_timeout = {int(busy_timeout_s * 1000)}")
         for setting in ("query_only = ON", "trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
             connection.execute(f"PRAGMA {setting}")
         state = inspect(connection, busy_timeout_s=busy_timeout_s)
-        _refuse_unreadable(connection, state, path)
+        refuse_unreadable(connection, state, path)
         yield ReadLedger(connection, path, basic=state.kind is not Kind.CURRENT)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file at `path`, which exists, without making anything."""
     # Not mode=ro where it can be helped: such a connection leaves its -wal and -shm files behind.
     mode = "rw"
     if not is_writable(path):
@@ -122,7 +153,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(address, uri=True, timeout=0, isolation_level=None)
 
 
-def _refuse_unreadable(connection: sqlite3.Connection, state: SchemaState, path: Path) -> None:
+def refuse_unreadable(connection: sqlite3.Connection, state: SchemaState, path: Path) -> None:
+    """Refuse a file that is no ledger, or one that this library cannot read.
+
+    Raises:
+        SchemaTooNew: a later version of this library wrote it.
+        LedgerError: it is damaged, or no ledger.
+    """
     refuse_unfit(connection, state)
     if state.kind is Kind.NEW:
         raise LedgerError(f"{path} holds no ledger.", hint="Check the path: no unit of work was ever recorded in it.")

@@ -29,8 +29,13 @@ _SHOWN_MAX = 20
 )
 @ledger_argument
 @json_option
+@click.option(
+    "--accept-rollback",
+    is_flag=True,
+    help="Go on with a ledger that is older than it was, or different: the next epoch of its log begins.",
+)
 @busy_timeout_option
-def recover(ledger: Path, *, as_json: bool, busy_timeout: float) -> None:
+def recover(ledger: Path, *, as_json: bool, accept_rollback: bool, busy_timeout: float) -> None:
     """Finish what dead processes left unfinished in LEDGER and in the stores that it records.
 
     Units with a decision are shown by every store (rolled forward); units without one leave nothing (rolled back); then
@@ -39,7 +44,14 @@ def recover(ledger: Path, *, as_json: bool, busy_timeout: float) -> None:
     """
     with Steps("Recovering") as steps:
         steps("asking the stores")
-        with Ledger.open(ledger, stores="recorded", migrate=False, busy_timeout=busy_timeout, recover=False) as opened:
+        with Ledger.open(
+            ledger,
+            stores="recorded",
+            migrate=False,
+            busy_timeout=busy_timeout,
+            recover=False,
+            accept_rollback=accept_rollback,
+        ) as opened:
             report = opened.recover()
     if as_json:
         print_json({"ok": not report.in_doubt, **asdict(report)})

@@ -9,7 +9,7 @@ transaction ends there and then: another statement on that connection would comm
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from memoryos_uow.engines._sqlite_errors import FOREIGN, leaves_doubt, translate
 from memoryos_uow.errors import LedgerError, UnitOfWorkError
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from memoryos_uow.abc import Parameters
+
+
+class Answer(NamedTuple):
+    """What a cursor tells of a statement that has run (PEP 249)."""
+
+    rows: Sequence[tuple[Any, ...]] = ()
+    description: Any = None
+    rowcount: int = -1
+    lastrowid: int | None = None
 
 
 class SQLiteReader:
@@ -61,6 +70,14 @@ class SQLiteReader:
                 yield from iter(cursor.fetchone, None)
             finally:
                 self._close(cursor)
+        except FOREIGN as error:
+            raise self._failed(error, parameters) from error
+
+    def answer(self, sql: str, parameters: Parameters = (), /) -> Answer:
+        """Run one statement and return all that a cursor would tell of it."""
+        try:
+            cursor = self.connection.execute(sql, parameters)
+            return Answer(cursor.fetchall(), cursor.description, cursor.rowcount, cursor.lastrowid)
         except FOREIGN as error:
             raise self._failed(error, parameters) from error
 

@@ -5,8 +5,10 @@ Promises
 - One writer connection per process, lent to one transaction at a time, and a few reader connections beside it, opened
   when needed. WAL mode: readers never wait for the writer nor it for them (https://sqlite.org/wal.html).
 - A commit returns only after the decision is as durable as asked: with ``full`` the log is synced to the disk.
-- Waiting for the lock is counted, bounded by ``busy_timeout`` and done here, with full jitter: SQLite's own busy
-  handler sleeps in fixed steps, which starves some waiters (and is not asked at all when the journal mode changes).
+- Waiting for the lock is counted, bounded by ``busy_timeout`` and done here: threads wait in the order in which they
+  came (`_turn`), processes in a queue (`_queue`), and whoever meets a writer that is not in the queue asks again with
+  full jitter. SQLite's own busy handler sleeps in fixed steps, which starves some waiters (and is not asked at all when
+  the journal mode changes).
 - What a hostile file could abuse is off: ``trusted_schema``, and memory-mapped reading; cells are checked.
 - Nothing is shared over a fork: idle connections are closed before it, and in a child every call is refused. What a
   transaction under way in the parent still uses is never closed by the child, not even at its exit: SQLite would roll
@@ -29,9 +31,11 @@ from memoryos_uow._backoff import delay_s
 from memoryos_uow._names import Durability
 from memoryos_uow._wal import sync_log
 from memoryos_uow.engines._place import is_settled, is_writable, refuse_bad_place, refuse_network
+from memoryos_uow.engines._queue import ProcessQueue
 from memoryos_uow.engines._sqlite_errors import FOREIGN, is_busy, translated
 from memoryos_uow.engines._transaction import SQLiteReader, SQLiteTransaction
-from memoryos_uow.engines._wal_keeper import WalKeeper
+from memoryos_uow.engines._turn import Turn
+from memoryos_uow.engines._wal_keeper import LOG_BYTES_KEPT, WalKeeper
 from memoryos_uow.errors import LedgerBusy, LedgerError, UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +47,7 @@ T = TypeVar("T")
 
 _IDLE_READERS_MAX: Final = 4
 _STATEMENTS_CACHED: Final = 256
+_REST_WAIT_S: Final = 1.0
 _INT32_MAX: Final = 2**31 - 1
 # The back-stop behind the WAL keeper, in the writer's own commit; SQLite's default is 1,000 pages.
 _AUTOCHECKPOINT_PAGES: Final = 16_384
@@ -68,12 +73,15 @@ class SQLiteEngine:
         self.busy_timeout_s = busy_timeout_s
         self._durability = durability
         self._pid = _ambient.process_id()
-        self._turn = threading.Lock()  # whose turn it is to use the writer
+        self._turn = Turn()  # whose turn it is to use the writer
+        self._queue = ProcessQueue(path)
         self._holder: int | None = None  # the thread whose turn it is
         self._writer: sqlite3.Connection | None = None
         self._idle_readers: list[sqlite3.Connection] = []
-        self._keeper = WalKeeper(partial(self.connect, wait_s=0))
+        self._keeper = WalKeeper(partial(self.connect, wait_s=0), self._end_turn)
         self._found = False  # the file is known to exist
+        self._place = str(path)
+        self.identity: tuple[int, int] | None = None  # which file it is, whatever its path leads to later
         self._closed = False
         _engines.add(self)
 
@@ -106,6 +114,7 @@ class SQLiteEngine:
             mode = self._patiently(lambda: connection.execute("PRAGMA journal_mode").fetchone()[0])
             self._patiently(lambda: connection.execute("SELECT count(*) FROM sqlite_schema").fetchone())
             self._found = True
+            self.identity = _identity_of(self._place)
             if mode == "wal" or self.read_only:
                 return
             mode = self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
@@ -145,6 +154,7 @@ class SQLiteEngine:
                 "foreign_keys = ON",
                 f"synchronous = {self._durability}",
                 f"wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES}",
+                f"journal_size_limit = {LOG_BYTES_KEPT}",
             ):
                 self._patiently(partial(connection.execute, f"PRAGMA {setting}"), wait_s=wait_s)
         except BaseException:
@@ -226,15 +236,26 @@ class SQLiteEngine:
 
     def _begin_immediate(self, wait_s: float, *, relaxed: bool, on_wait: Callable[[], None]) -> SQLiteTransaction:
         begun = _ambient.monotonic_ns()
+
+        def wait() -> None:
+            self._refuse_to_wait_for_itself()
+            on_wait()
+
+        def meet() -> None:
+            wait()
+            self._queue.meet()
+
         self._take_turn(wait_s, on_wait)
         try:
+            self._queue.enter(wait_s - (_ambient.monotonic_ns() - begun) / 1e9, wait)
             with translated(str(self.path)):
                 connection = self._writer_connection(wait_s=wait_s)
                 if relaxed:
                     connection.execute("PRAGMA synchronous = NORMAL")
                 rest_s = wait_s - (_ambient.monotonic_ns() - begun) / 1e9
-                self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"), wait_s=rest_s, on_wait=on_wait)
-            on_end = partial(self._transaction_ended, connection, relaxed=relaxed)
+                self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"), wait_s=rest_s, on_wait=meet)
+            self._refuse_lost_file()
+            on_end = partial(self._transaction_ended, connection, connection.total_changes, relaxed=relaxed)
             return SQLiteTransaction(connection, str(self.path), on_end=on_end)
         except BaseException as error:
             # No later commit may inherit that it need not wait for the disk; a signal handler may have raised when
@@ -246,21 +267,41 @@ class SQLiteEngine:
             self._end_turn()
             raise
 
+    def _refuse_lost_file(self) -> None:
+        if _identity_of(self._place) != self.identity:
+            raise LedgerError(
+                f"The file {self.path} was removed or replaced while this ledger had it open.",
+                hint="Nothing of this unit was written. Put the file back, or open the ledger again.",
+            )
+
+    def _refuse_to_wait_for_itself(self) -> None:
+        others = [engine for engine in list(_engines) if engine is not self and engine.identity == self.identity]
+        if any(other.held_by_this_thread for other in others):
+            raise UsageError(
+                f"This thread holds the write lock of {self.path} already, through another Ledger object.",
+                hint="Nothing was written. End that unit first, or use one Ledger for both.",
+            )
+
     def _give_up_writer(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
 
-    def _transaction_ended(self, connection: sqlite3.Connection, *, relaxed: bool, sound: bool, decided: bool) -> None:
+    def _transaction_ended(
+        self, connection: sqlite3.Connection, rows_before: int, *, relaxed: bool, sound: bool, decided: bool
+    ) -> None:
         try:
+            rows = connection.total_changes - rows_before if decided else 0
             if not sound:
                 self._give_up_writer()
             elif relaxed:
                 self._stop_relaxing(connection)
             if decided:
-                self._keeper.note_commit()
+                self._keeper.note_commit(rows)
         finally:
-            self._end_turn()
+            self._holder = None
+            if not self._keeper.takes_turn():
+                self._end_turn()
 
     def _stop_relaxing(self, connection: sqlite3.Connection) -> None:
         try:
@@ -336,6 +377,7 @@ class SQLiteEngine:
 
     def _end_turn(self) -> None:
         self._holder = None
+        self._queue.leave()
         self._turn.release()
 
     def refuse_misuse(self) -> None:
@@ -366,6 +408,7 @@ class SQLiteEngine:
             while self._idle_readers:
                 self._idle_readers.pop().close()
             self._give_up_writer()
+            self._queue.close()
         finally:
             self._end_turn()
 
@@ -374,12 +417,23 @@ class SQLiteEngine:
         while self._idle_readers:
             with suppress(IndexError):  # another thread may be faster
                 self._idle_readers.pop().close()
-        if self._turn.acquire(blocking=False):
+        if self._turn.acquire(blocking=False) or (
+            self._keeper.has_turn and self._turn.acquire(timeout=_REST_WAIT_S)  # for a checkpoint, which is short
+        ):
             try:
                 self._keeper.stop()
                 self._give_up_writer()
+                self._queue.close()
             finally:
                 self._turn.release()
+
+
+def _identity_of(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a Path costs more than the call
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 # Forks

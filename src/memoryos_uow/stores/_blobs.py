@@ -26,7 +26,7 @@ from memoryos_uow.stores._blob_keys import key_problem
 from memoryos_uow.stores._claims import claim_of, is_others, ledger_id, stake
 from memoryos_uow.stores._durable_files import NewFile, make_root, read_file, remove_files, root_problem, write_files
 from memoryos_uow.stores._os_errors import translated
-from memoryos_uow.stores._record_table import RecordStore
+from memoryos_uow.stores._record_table import ODD_COLUMN, RecordStore
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -192,6 +192,19 @@ class BlobStore(RecordStore):
         if not isinstance(data, bytes) or len(data) != size or sha256_hex(data) != digest:
             raise self._damaged()
         return data
+
+    def _stored(self, reader: Reader, space_id: str, columns: Sequence[Any]) -> bytes | str | None:
+        digest, size, data = columns
+        if isinstance(data, bytes):
+            return data
+        if data is not None or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            return ODD_COLUMN
+        try:
+            return read_file(self._root, _folders(space_id, digest), digest, size)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return "its file cannot be read"
 
     def _from_file(self, space_id: str, digest: str, size: int) -> bytes:
         with self._translated("read below"):

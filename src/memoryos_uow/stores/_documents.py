@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from memoryos_uow._canonical import sha256_hex
 from memoryos_uow._names import Operation, text_problem
-from memoryos_uow._records import Content
+from memoryos_uow._records import Content, Held
 from memoryos_uow.errors import UsageError
 from memoryos_uow.stores._fulltext import FullTextIndex, plain_query, syntax_query
-from memoryos_uow.stores._record_table import RecordStore, check_k, refuse_options
+from memoryos_uow.stores._record_table import ODD_COLUMN, RecordStore, check_k, refuse_options
 from memoryos_uow.stores._strict_json import to_json
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from memoryos_uow._limits import Limits
     from memoryos_uow._records import Hit
     from memoryos_uow.abc import Home, Reader, Transaction, UnitFacts, Write
+    from memoryos_uow.stores._fulltext import IndexEntry
 
+_ORPHAN: Final = "a full-text entry that belongs to no document"
 FIELDS_MAX: Final = 100
 """How many fields one store may search."""
 
@@ -134,6 +136,14 @@ class DocumentStore(RecordStore):
 
     # Full text
 
+    def erase_inside(self, tx: Transaction, space_id: str, key: str) -> None:
+        """Make the index anew: FTS5 keeps the words of deleted documents until it happens to merge its segments."""
+        if self._index:
+            self._index.renew(tx)
+
+    def erase_outside(self, space_id: str, key: str, version: int) -> None:
+        """Do nothing: nothing is held outside the ledger."""
+
     def _apply_run(
         self, tx: Transaction, unit: UnitFacts, commit_seq: int, operation: Operation, run: list[Write]
     ) -> None:
@@ -144,6 +154,44 @@ class DocumentStore(RecordStore):
         super()._apply_run(tx, unit, commit_seq, operation, run)
         if self._index and operation is not Operation.DELETE:
             self._index.put(tx, unit.space_id, ((str(write.key), json.loads(write.payload)) for write in run))
+
+    # For the comparison with receipts
+
+    def contents(self, reader: Reader) -> Iterator[Held]:
+        """Yield every document, and whether the full-text index has what it should have of it."""
+        if self._index is None:
+            yield from super().contents(reader)
+            return
+        entries = self._index.entries(reader)
+        entry = next(entries, None)
+        for row_id, space_id, key, text in reader.stream(self._sql.all, (self._name,)):
+            while entry is not None and entry.row_id < row_id:
+                yield Held(None, None, None, _ORPHAN)
+                entry = next(entries, None)
+            held = self._held(reader, space_id, key, (text,))
+            if held.problem is None:
+                found = entry if entry is not None and entry.row_id == row_id else None
+                held = held._replace(problem=self._index_problem(space_id, text, found))
+            yield held
+            if entry is not None and entry.row_id == row_id:
+                entry = next(entries, None)
+        while entry is not None:
+            yield Held(None, None, None, _ORPHAN)
+            entry = next(entries, None)
+
+    def _index_problem(self, space_id: str, text: str, entry: IndexEntry | None) -> str | None:
+        assert self._index is not None  # noqa: S101 - for the type checker
+        if entry is None:
+            return "its full-text entry is missing"
+        try:
+            wanted = self._index.entry_of(entry.row_id, space_id, json.loads(text))
+        except (ValueError, RecursionError):
+            return None  # the content differs then, which says more
+        return None if entry == wanted else "its full-text entry is that of another text"
+
+    def _stored(self, reader: Reader, space_id: str, columns: Sequence[Any]) -> bytes | str | None:
+        text = columns[0]
+        return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else ODD_COLUMN
 
     def search(self, reader: Reader, space_id: str, query: object, k: int, options: Mapping[str, Any]) -> list[Hit]:
         """Return the `k` documents of the space that match the text `query` best; equal scores in the order of keys.

@@ -17,23 +17,24 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from weakref import WeakKeyDictionary
 
 from memoryos_uow._canonical import sha256_hex
-from memoryos_uow._names import Operation
+from memoryos_uow._names import Operation, text_problem
+from memoryos_uow._wal import sync_log
 from memoryos_uow.abc import Capability
 from memoryos_uow.errors import StoreError
 from memoryos_uow.stores._blob_keys import key_problem
-from memoryos_uow.stores._claims import claim_of, is_others, ledger_id, stake
+from memoryos_uow.stores._claims import HOME, claim_of, is_others, ledger_id, stake
 from memoryos_uow.stores._directory import Directory
 from memoryos_uow.stores._durable_files import make_root, root_problem
 from memoryos_uow.stores._os_errors import translated
 from memoryos_uow.stores._outside import HeadStore, Value
-from memoryos_uow.stores._stage import CAN_LOCK, Stage, one_segment
+from memoryos_uow.stores._stage import CAN_LOCK, HIDDEN, Stage, one_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from memoryos_uow._limits import Limits
     from memoryos_uow._records import Content
@@ -245,6 +246,10 @@ class FileStore(HeadStore):
         newest = {(entry.space_id, entry.key): entry for entry in entries}
         with self._translated("write below"), self._stage.locked(), Directory.root(self._root) as root:
             heads = {record: self.head(reader, *record) for record in newest}
+            if any(head is None or head.version != newest[record].commit_seq for record, head in heads.items()):
+                # It may be a newer unit that asks for a removal, or to which these give way: a power cut must not take
+                # that one back any more.
+                sync_log(Path(reader.rows("PRAGMA database_list")[0][2]))
             # Removals first: a name may have been a directory of what is removed, or the other way round.
             for record in (record for record, head in heads.items() if head is None):
                 *folders, name = _segments(*record)
@@ -309,6 +314,29 @@ class FileStore(HeadStore):
             return b"".join(stage.read(payload.decode(), head.size))
         return None
 
+    def _stored(self, reader: Reader, space_id: str, columns: Sequence[Any]) -> bytes | str | None:
+        try:
+            return super()._stored(reader, space_id, columns)
+        except StoreError:
+            return "its file cannot be read"
+
+    def _strangers(self, reader: Reader) -> Iterator[tuple[str, str]]:
+        spaces = {_segments(space_id, "")[0]: space_id for space_id in self._spaces(reader)}
+        with self._translated("read"):
+            for directory, folders, names in os.walk(self._root, onerror=_raise):
+                parts = Path(directory).relative_to(self._root).parts
+                if not parts:
+                    folders[:] = sorted(set(folders) - {HIDDEN, HOME})
+                links = [name for name in folders if Path(directory, name).is_symlink()]
+                for name in (*names, *links) if parts else ():
+                    space_id, key = spaces.get(parts[0], unquote(parts[0])), "/".join((*parts[1:], name))
+                    if not self._is_known(reader, space_id, key):
+                        yield space_id, key
+
+    def _spaces(self, reader: Reader) -> list[str]:
+        found = reader.rows("SELECT DISTINCT space_id FROM uow_heads WHERE store = ?", (self._name,))
+        return [space_id for (space_id,) in found if isinstance(space_id, str) and text_problem(space_id) is None]
+
     def _published(self, space_id: str, key: str, head: Head) -> bytes | None:
         *folders, name = _segments(space_id, key)
         with (
@@ -329,6 +357,10 @@ def _staged_name(write: Write) -> str:
 def _segments(space_id: str, key: str) -> list[str]:
     """Return the way from the root to a file."""
     return [one_segment(quote(space_id, safe="")), *key.split("/")]
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _sync(root: Directory, ways: Collection[tuple[str, ...]]) -> None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow._records import Hit
 from memoryos_uow.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from memoryos_uow.abc import Reader, Transaction
 
@@ -30,6 +30,14 @@ machine."""
 _TOKENIZER: Final = "unicode61 remove_diacritics 2"
 _STRING_OR_PARENTHESIS: Final = re.compile(r'"(?:[^"]|"")*"|["()]')
 _DOCUMENT: Final = "store = ? AND space_id = ? AND key = ?"
+
+
+class IndexEntry(NamedTuple):
+    """What the index keeps of one document."""
+
+    row_id: int
+    space: Any
+    texts: list[Any]
 
 
 class FullTextIndex:
@@ -66,6 +74,11 @@ class FullTextIndex:
             ((row_id, space_word(space_id), *self._texts(value)) for row_id, space_id, value in documents),
         )
 
+    def renew(self, tx: Transaction) -> None:
+        """Write the index anew from the texts it holds, so that no word of a deleted document is left in it."""
+        if self.exists(tx):
+            tx.execute(f"INSERT INTO {self._table} ({self._table}) VALUES ('rebuild')")  # noqa: S608 - a name of ours
+
     @staticmethod
     def drop(tx: Transaction, store: str) -> None:
         """Remove the table of `store` if there is one."""
@@ -91,6 +104,18 @@ class FullTextIndex:
     def _texts(self, document: object) -> list[str]:
         fields = document if isinstance(document, dict) else {}
         return [_searchable(fields.get(field)) for field in self.fields]
+
+    # For the comparison with the documents
+
+    def entries(self, reader: Reader) -> Iterator[IndexEntry]:
+        """Yield every entry, in the order of row ids."""
+        sql = f"SELECT rowid, space, {self._columns} FROM {self._table} ORDER BY rowid"  # noqa: S608
+        for row_id, space, *texts in reader.stream(sql):
+            yield IndexEntry(row_id, space, texts)
+
+    def entry_of(self, row_id: int, space_id: str, document: object) -> IndexEntry:
+        """Return the entry that a document should have."""
+        return IndexEntry(row_id, space_word(space_id), self._texts(document))
 
     # Searching
 

@@ -14,12 +14,12 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from memoryos_uow._canonical import sha256_hex
-from memoryos_uow._records import Content, Found
+from memoryos_uow._records import Content, Found, Held
 from memoryos_uow.errors import StoreUnavailable
 from memoryos_uow.stores._record_table import RecordStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from memoryos_uow.abc import Reader
 
@@ -28,6 +28,8 @@ _PENDING: Final = (
     "SELECT uow_id, payload FROM uow_redo WHERE store = ? AND space_id = ? AND key = ? AND commit_seq = ?"
     " ORDER BY seq DESC LIMIT 1"
 )
+_ALL: Final = "SELECT id, space_id, key, version, digest, size FROM uow_heads WHERE store = ? ORDER BY id"
+_WAITING: Final = "SELECT 1 FROM uow_redo WHERE store = ? AND space_id = ? AND key = ?"
 _LOOKS_MAX: Final = 100
 
 
@@ -108,6 +110,28 @@ class HeadStore(RecordStore):
         raise StoreUnavailable(
             f"A record of the store {self.name!r} changes faster than it can be read.", hint="Read it again."
         )
+
+    def contents(self, reader: Reader) -> Iterator[Held]:
+        """Yield every record with what lies outside now, and what lies there without a record."""
+        for _, space_id, key, *columns in reader.stream(_ALL, (self.name,)):
+            if all(isinstance(column, kind) for column, kind in zip(columns, (int, str, int), strict=True)):
+                yield self._held(reader, space_id, key, (key, Head(*columns)))
+            else:
+                yield Held(None, None, None, "a record whose head is damaged")
+        for space_id, key in self._strangers(reader):
+            yield Held(space_id, key, None, "it lies there, and the ledger does not know of it")
+
+    def _stored(self, reader: Reader, space_id: str, columns: Sequence[Any]) -> bytes | str | None:
+        key, head = columns
+        return self._find(reader, space_id, key, head)
+
+    @abstractmethod
+    def _strangers(self, reader: Reader) -> Iterator[tuple[str, str]]:
+        """Yield space and key of what lies outside under a name of the store's, without a head."""
+
+    def _is_known(self, reader: Reader, space_id: str, key: str) -> bool:
+        """Say whether something outside has a head, or is waiting to be removed."""
+        return self.head(reader, space_id, key) is not None or bool(reader.rows(_WAITING, (self.name, space_id, key)))
 
     def _find(self, reader: Reader, space_id: str, key: str, head: Head) -> bytes | None:
         pending = reader.rows(_PENDING, (self.name, space_id, key, head.version))

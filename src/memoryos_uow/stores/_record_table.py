@@ -14,11 +14,12 @@ from abc import ABC, abstractmethod
 from functools import cache
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from memoryos_uow._bands import shown_key
+from memoryos_uow._canonical import sha256_hex
 from memoryos_uow._names import MAX_KEY_BYTES, Operation, check_identifier, check_store_name
-from memoryos_uow._records import Found
+from memoryos_uow._records import Content, Found, Held
 from memoryos_uow.abc import MISSING, Capability
 from memoryos_uow.errors import RecordExists, RecordMissing, StoreError, UsageError
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from memoryos_uow._limits import Limits
-    from memoryos_uow._records import Content, Hit
+    from memoryos_uow._records import Hit
     from memoryos_uow.abc import Home, Reader, Transaction, UnitFacts, Write
 
 
@@ -39,6 +40,7 @@ class _Statements(NamedTuple):
     version: str
     keys: str
     scan: str
+    all: str
 
 
 @cache
@@ -60,6 +62,7 @@ def _statements(table: str, columns: tuple[str, ...]) -> _Statements:
         version=f"SELECT version FROM {table} {record}",  # noqa: S608
         keys=f"SELECT key FROM {table} {space} ORDER BY key",  # noqa: S608
         scan=f"SELECT key, {names} FROM {table} {space}",  # noqa: S608
+        all=f"SELECT id, space_id, key, {names} FROM {table} WHERE store = ? ORDER BY id",  # noqa: S608
     )
 
 
@@ -221,6 +224,32 @@ class RecordStore(ABC):
             store=self._name,
         )
 
+    # For the comparison with receipts
+
+    shares_keys: ClassVar[bool] = False
+    shares_records: ClassVar[bool] = False
+
+    def contents(self, reader: Reader) -> Iterator[Held]:
+        """Yield every record with the length and digest of what lies there now."""
+        for _, space_id, key, *columns in reader.stream(self._sql.all, (self._name,)):
+            yield self._held(reader, space_id, key, columns)
+
+    def _held(self, reader: Reader, space_id: Any, key: Any, columns: Sequence[Any]) -> Held:
+        """Return a record as it lies there; anything may have been put into its row from outside."""
+        try:
+            check_identifier(space_id, "space")
+            self._check_key(key)
+        except UsageError:
+            return Held(None, None, None, "a record under a name that no record can have")
+        lies = self._stored(reader, space_id, columns)
+        if isinstance(lies, str):
+            return Held(space_id, key, None, lies)
+        return Held(space_id, key, None if lies is None else measured(lies))
+
+    def _stored(self, reader: Reader, space_id: str, columns: Sequence[Any]) -> bytes | str | None:
+        """Return the bytes that are kept of a record, None if they are missing, or what is wrong, as a clause."""
+        return columns[0] if isinstance(columns[0], bytes) else ODD_COLUMN
+
     def close(self) -> None:  # noqa: B027 - most have nothing to do
         """Do nothing: nothing is held outside the ledger."""
 
@@ -233,6 +262,14 @@ class RecordStore(ABC):
             hint="Nothing was written. It was changed from outside; restore it from a copy or write it anew.",
             store=self._name,
         )
+
+
+ODD_COLUMN: Final = "its row holds what this library did not write"
+
+
+def measured(content: bytes) -> Content:
+    """Return length and digest of `content`."""
+    return Content(len(content), sha256_hex(content))
 
 
 def record_exists(write: Write, unit: UnitFacts) -> RecordExists:

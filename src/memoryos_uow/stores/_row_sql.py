@@ -32,6 +32,7 @@ class RowSql:
         columns = ", ".join(map(quoted, shape.columns))
         self.exists = f"SELECT 1 FROM {self._table} WHERE {self._where}"  # noqa: S608
         self.select = f"SELECT {columns} FROM {self._table} WHERE {self._where}"  # noqa: S608
+        self.all = f"SELECT {columns} FROM {self._table}"  # noqa: S608
         self.delete = f"DELETE FROM {self._table} WHERE {self._where}"  # noqa: S608
         self.keys = (
             f"SELECT CAST({key} AS TEXT) AS name FROM {self._table}"  # noqa: S608

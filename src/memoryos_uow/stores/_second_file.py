@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from memoryos_uow import _ambient, _schema
+from memoryos_uow._canonical import canonical, sha256_hex
 from memoryos_uow._names import Operation
 from memoryos_uow._wal import sync_log
 from memoryos_uow.errors import StoreError, StoreUnavailable
@@ -25,10 +26,17 @@ if TYPE_CHECKING:
 
     from memoryos_uow.abc import Redo
 
+# What was erased leaves its version under a digest of its space and key, in the space '' that no record can have: so a
+# process that wakes up late cannot bring it back.
 _APPLY: Final = (
-    "INSERT INTO uow_records (space_id, key, version, value) VALUES (?, ?, ?, ?)"
+    "INSERT INTO uow_records (space_id, key, version, value) SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS"
+    " (SELECT 1 FROM uow_records WHERE space_id = '' AND key = ?5 AND version >= ?3)"
     " ON CONFLICT (space_id, key) DO UPDATE SET version = excluded.version, value = excluded.value"
     " WHERE excluded.version >= version"
+)
+_PAGE: Final = (
+    "SELECT id, CAST(space_id AS TEXT), CAST(key AS TEXT) FROM uow_records"
+    " WHERE id > ? AND value IS NOT NULL ORDER BY id LIMIT 1000"
 )
 _WAIT_MS: Final = 30_000
 
@@ -103,7 +111,13 @@ class SecondFile:
             StoreUnavailable: the file cannot be written at the moment.
         """
         rows = (
-            (e.space_id, e.key, e.commit_seq, None if e.operation is Operation.DELETE else e.payload.decode())
+            (
+                e.space_id,
+                e.key,
+                e.commit_seq,
+                None if e.operation is Operation.DELETE else e.payload.decode(),
+                self._trace(e.space_id, e.key),
+            )
             for e in entries
         )
         with self._use() as connection:
@@ -114,6 +128,38 @@ class SecondFile:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+
+    def erase(self, space_id: str, key: str, version: int) -> None:
+        """Remove a record's row unless it is newer than `version`, and what rows left in free pages and the log.
+
+        Raises:
+            StoreUnavailable: the file cannot be written at the moment, or somebody still reads an earlier state.
+        """
+        trace = (self._trace(space_id, key), version)
+        with self._use() as connection:
+            connection.execute("PRAGMA secure_delete = ON").fetchone()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.execute(
+                    "DELETE FROM uow_records WHERE space_id = ? AND key = ? AND version <= ?", (space_id, key, version)
+                )
+                connection.execute(
+                    "INSERT INTO uow_records (space_id, key, version, value) VALUES ('', ?, ?, NULL)"
+                    " ON CONFLICT (space_id, key) DO UPDATE SET version = max(version, excluded.version)",
+                    trace,
+                )
+                self._commit(connection)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            connection.execute("VACUUM")
+            if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise sqlite3.OperationalError("somebody still reads an earlier state of it")
+            self._let_go()  # the next one deletes as fast as before
+
+    def _trace(self, space_id: str, key: str) -> str:
+        """Return what stands for an erased record: it tells whoever can guess space and key, and nobody else."""
+        return sha256_hex(canonical([self._ledger_id or "", space_id, key]))
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         connection.execute("COMMIT")
@@ -127,6 +173,18 @@ class SecondFile:
                 "SELECT version, value FROM uow_records WHERE space_id = ? AND key = ?", (space_id, key)
             ).fetchone()
             return found
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Yield space and key of every record that is not deleted, a thousand at a time."""
+        last = 0
+        while True:
+            with self._use() as connection:
+                found = connection.execute(_PAGE, (last,)).fetchall()
+            if not found:
+                return
+            for _, space_id, key in found:
+                yield space_id, key
+            last = found[-1][0]
 
     @contextmanager
     def _use(self, *, make: bool = False) -> Iterator[sqlite3.Connection]:

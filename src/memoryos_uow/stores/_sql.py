@@ -8,87 +8,33 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from memoryos_uow._canonical import sha256_hex
 from memoryos_uow._names import SQL_STORE, plain, text_problem
 from memoryos_uow._records import Content
-from memoryos_uow.abc import MISSING, Capability
 from memoryos_uow.errors import UsageError
+from memoryos_uow.stores._no_records import NoRecords
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from memoryos_uow._limits import Limits
-    from memoryos_uow._names import Operation
-    from memoryos_uow._records import Found, Hit
-    from memoryos_uow.abc import Home, Reader, Transaction, UnitFacts, Write
+    from memoryos_uow.abc import Transaction, UnitFacts, Write
 
 _INT64_MAX: Final = 2**63 - 1
 
 
-class SqlStatements:
+class SqlStatements(NoRecords):
     """The store behind ``uow.sql``: no records and no keys, only statements in order."""
 
     name = SQL_STORE
     kind = "sql"
-    capability = Capability.SAME_TRANSACTION
-
-    def attach(self, home: Home, reader: Reader, recorded: Mapping[str, Any] | None) -> bool:
-        """Need nothing."""
-        return False
-
-    def setup(self, tx: Transaction, recorded: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """Create nothing."""
-        return {}
-
-    def encode(
-        self,
-        operation: Operation,
-        key: str,
-        value: object,
-        limits: Limits,
-    ) -> tuple[Any, Content | None]:
-        """Refuse: statements are not records; they come through ``uow.sql``."""
-        raise UsageError("Plain SQL is written with uow.sql().", hint="Nothing was written.")
-
-    def overlay(self, write: Write) -> Any:
-        """There are no records to overlay."""
-        return MISSING
-
-    def prepare(self, unit: UnitFacts, writes: Sequence[Write]) -> None:
-        """Nothing lies outside the ledger."""
+    refusal = "Plain SQL is written and queried with uow.sql()."
 
     def apply(self, tx: Transaction, unit: UnitFacts, commit_seq: int, writes: Sequence[Write]) -> None:
         """Run the statements in order."""
         for write in writes:
             tx.execute(*write.payload)
-
-    def read(self, reader: Reader, space_id: str, key: str) -> Found | None:
-        """There are no records."""
-        return None
-
-    def version(self, reader: Reader, space_id: str, key: str) -> object:
-        """There are no records."""
-        return None
-
-    def search(
-        self,
-        reader: Reader,
-        space_id: str,
-        query: object,
-        k: int,
-        options: Mapping[str, Any],
-    ) -> list[Hit]:
-        """Refuse: SQL is searched with SQL."""
-        raise UsageError("Plain SQL is queried with uow.sql().", hint="Nothing was written.")
-
-    def keys(self, reader: Reader, space_id: str) -> Iterator[str]:
-        """There are no records."""
-        return iter(())
-
-    def close(self) -> None:
-        """Hold nothing."""
 
 
 def check_parameters(

@@ -22,7 +22,7 @@ from memoryos_uow.stores._second_file import SecondFile
 from memoryos_uow.stores._strict_json import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from memoryos_uow._limits import Limits
     from memoryos_uow._records import Content
@@ -119,8 +119,26 @@ class SQLiteFileStore(HeadStore):
         """
         self._file.apply(entries)
 
+    # Erasing
+
+    def erase_inside(self, tx: Transaction, space_id: str, key: str) -> None:
+        """Do nothing: the ledger's file holds a head, which goes with the delete."""
+
+    def erase_outside(self, space_id: str, key: str, version: int) -> None:
+        """Remove the record's row, which a delete leaves with its key, from the file, its free pages and its log.
+
+        Raises:
+            StoreUnavailable: the file cannot be written at the moment, or somebody still reads an earlier state.
+        """
+        self._file.erase(space_id, key, version)
+
     def _waiting(self, uow_id: str, payload: bytes, head: Head) -> bytes:
         return payload
+
+    def _strangers(self, reader: Reader) -> Iterator[tuple[str, str]]:
+        for space_id, key in self._file.names():
+            if not self._is_known(reader, space_id, key):
+                yield space_id, key
 
     def _published(self, space_id: str, key: str, head: Head) -> bytes | None:
         found = self._file.row(space_id, key)

@@ -26,8 +26,10 @@ _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """An escaped U+0000: one whose backslash is not itself escaped."""
 
 
-def to_json(value: object, *, bytes_max: int, store: str) -> tuple[str, bytes]:
+def to_json(value: object, *, bytes_max: int, store: str, what: str = "document") -> tuple[str, bytes]:
     """Return `value` as JSON text without spaces, its objects in their own order, and the same in UTF-8.
+
+    `what` names the value in errors.
 
     Raises:
         UsageError: `value` would come back different (another type than dict with string keys, list, str, int, float,
@@ -35,16 +37,17 @@ def to_json(value: object, *, bytes_max: int, store: str) -> tuple[str, bytes]:
             integer that Python will not print), is nested more than 200 levels deep or in itself, or is longer than
             `bytes_max`.
     """
-    return _Encoding(bytes_max, store).encode(value)
+    return _Encoding(bytes_max, store, what).encode(value)
 
 
 class _Encoding:
     """The encoding of one value for the store called `store`."""
 
-    def __init__(self, bytes_max: int, store: str) -> None:
+    def __init__(self, bytes_max: int, store: str, what: str) -> None:
         self._bytes_max = bytes_max
         self._allowance = bytes_max
         self._store = store
+        self._what = what
 
     def encode(self, value: object) -> tuple[str, bytes]:
         try:
@@ -107,4 +110,4 @@ class _Encoding:
         )
 
     def _refusal(self, what: str, hint: str) -> UsageError:
-        return UsageError(f"The document {what}.", hint=f"Nothing was written. {hint}", store=self._store)
+        return UsageError(f"The {self._what} {what}.", hint=f"Nothing was written. {hint}", store=self._store)

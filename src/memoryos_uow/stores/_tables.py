@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow._canonical import sha256_hex
 from memoryos_uow._names import MAX_KEY_BYTES, Operation, check_identifier, check_store_name
-from memoryos_uow._records import Content, Found
+from memoryos_uow._records import Content, Found, Held
 from memoryos_uow.abc import ASK_THE_STORE, MISSING, Capability
 from memoryos_uow.errors import StoreError
 from memoryos_uow.stores._record_table import record_exists, record_missing
@@ -302,6 +302,31 @@ class TableStore:
         """Yield the keys of all rows in a space, in the order of their UTF-8 bytes."""
         for (key,) in reader.stream(self._sql.keys, self._sql.in_space(space_id)):
             yield key
+
+    # For the comparison with receipts
+
+    shares_records: Final = True
+
+    @property
+    def shares_keys(self) -> bool:
+        """Whether the table has no space column."""
+        return self._target.space is None
+
+    def contents(self, reader: Reader) -> Iterator[Held]:
+        """Yield every row of the table that a record's key can name."""
+        columns = self._shape.columns
+        for cells in reader.stream(self._sql.all):
+            row = dict(zip(columns, cells, strict=True))
+            key = key_text(row[self._target.key])
+            space_id = None if self._target.space is None else key_text(row[self._target.space])
+            if key is None or (space_id is None and not self.shares_keys):
+                continue
+            try:
+                content = row_content(row)
+            except UnicodeEncodeError:
+                yield Held(space_id, key, None, "its row holds text that is not UTF-8")
+            else:
+                yield Held(space_id, key, Content(len(content), sha256_hex(content)))
 
     def search(self, reader: Reader, space_id: str, query: object, k: int, options: Mapping[str, Any]) -> list[Hit]:
         """Refuse: rows are found with SQL.

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow.errors import UsageError
+from memoryos_uow.testing import _contents_checks as contents
+from memoryos_uow.testing import _erasing_checks as erasures
 from memoryos_uow.testing import _inside_checks as inside
 from memoryos_uow.testing import _outside_checks as outside
 from memoryos_uow.testing import _unit_checks as units
@@ -33,6 +35,8 @@ _CHECKS: Final[tuple[Callable[..., Any], ...]] = (
     outside.publishing_elsewhere,
     outside.abandoning,
     outside.sweeping,
+    contents.contents,
+    erasures.erasing,
     units.savepoints,
     units.refused,
     units.killed,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ATTACH, SETUP, ENCODE, PLAN, PREPARE, APPLY, PUBLISH, ABANDON, SWEEP, READ, CLOSE, CAPABILITY = range(1, 13)
+ATTACH, SETUP, ENCODE, PLAN, PREPARE, APPLY, PUBLISH = range(1, 8)
+ABANDON, SWEEP, READ, CLOSE, CAPABILITY, CONTENTS, ERASE = range(8, 15)
 
 OBLIGATIONS: Final[Mapping[int, str]] = {
     ATTACH: "attach",
@@ -23,6 +24,8 @@ OBLIGATIONS: Final[Mapping[int, str]] = {
     READ: "read",
     CLOSE: "close",
     CAPABILITY: "capability",
+    CONTENTS: "contents",
+    ERASE: "erase_inside",
 }
 """The numbered obligations of `memoryos_uow.abc`, each under its first method."""
 
@@ -30,6 +33,8 @@ OF_METHOD: Final[Mapping[str, int]] = {
     **{name: number for number, name in OBLIGATIONS.items()},
     **dict.fromkeys(("version", "search", "keys", "overlay"), READ),
     "redo": PUBLISH,
+    **dict.fromkeys(("shares_keys", "shares_records"), CONTENTS),
+    "erase_outside": ERASE,
 }
 """The obligation that each method of a store stands under."""
 

@@ -1,0 +1,164 @@
+"""What receipts and signatures add to one unit of three documents, and how large the receipt log is.
+
+`python -m benchmarks receipts` prints both. The floor is the same library with everything left out that receipts need:
+no digest over the writes and the context, no row in the log, no head of a space. Its rows of the contract's two tables
+are the same.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from statistics import median
+from typing import TYPE_CHECKING, Final
+from unittest.mock import patch
+
+import pytest
+
+from benchmarks._command import options, section, workplace
+from benchmarks._ratios import Contender, race, table
+from benchmarks._work import ByLibrary, grow_log
+from memoryos_uow import Ledger, _deciding, _describe
+from memoryos_uow._rows import Position
+from memoryos_uow.receipts import Described
+from memoryos_uow.signing import KeyFileSigner, write_new_key
+from memoryos_uow.stores import DocumentStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from benchmarks._ratios import Result
+    from benchmarks._work import Durability
+    from memoryos_uow._unit_state import UnitState
+    from memoryos_uow.abc import Transaction
+
+
+class WithoutReceipts(ByLibrary):
+    """The same unit, described by constants."""
+
+    def __init__(self, path: Path, durability: Durability) -> None:
+        super().__init__(path, durability)
+        with self.ledger.unit(space_id="s", band="GREEN") as uow:
+            uow["notes"].create("first", 1)
+        assert uow.receipt is not None
+        self._receipt: Final = uow.receipt
+        rows = self.ledger._opened.rows
+        rows.next_position = self._position  # type: ignore[method-assign]
+        rows._insert_entry = lambda *_: None  # type: ignore[method-assign]
+        self.ledger._opened.coordinator._group._deciding._log = None
+
+    def _position(self, tx: Transaction, space_id: str) -> Position:
+        return Position(self.number, None, None)
+
+    def _describe(self, unit: UnitState, origin: str | None) -> Described:
+        receipt = replace(self._receipt)
+        object.__setattr__(receipt, "_bytes", b"")
+        return Described(receipt, _describe.receipt_writes(unit), "")
+
+    def __call__(self) -> None:
+        with patch.object(_deciding, "describe", self._describe):
+            super().__call__()
+
+
+class Signed(ByLibrary):
+    """The same unit on a ledger that is signed with a key file."""
+
+    def __init__(self, path: Path, durability: Durability) -> None:
+        super().__init__(path, durability)
+        self.ledger.close()
+        key = path.with_suffix(".pem")
+        write_new_key(key)
+        signer = KeyFileSigner(key, name=self.ledger.origin or "")
+        self.ledger = Ledger.open(path, stores=[DocumentStore("notes")], durability=durability, signer=signer)
+
+
+CONTENDERS: Final[dict[str, type[ByLibrary]]] = {
+    "without receipts": WithoutReceipts,
+    "with receipts": ByLibrary,
+    "with receipts, signed": Signed,
+}
+
+
+def compare(folder: Path, durability: Durability, *, rounds: int, warmup: int, seed: int) -> list[Result]:
+    """Race the contenders, each on a file of its own in `folder`."""
+    with ExitStack() as stack:
+        contenders = []
+        for number, (name, kind) in enumerate(CONTENDERS.items()):
+            work = stack.enter_context(kind(folder / f"{durability}-{number}.db", durability))
+            grow_log(work, at_most=warmup)
+            contenders.append(Contender(name, work))
+        return race(contenders, rounds=rounds, seed=seed)
+
+
+def added_table(results: Sequence[Result]) -> str:
+    """Return what each contender added to the floor: the median over the rounds of the difference in the same round."""
+    floor = results[0].times_us
+    return table(
+        ("", "median us", "added us", "x without"),
+        (
+            (
+                result.name,
+                f"{result.median_us:,.0f}",
+                f"{median(a - b for a, b in zip(result.times_us, floor, strict=True)):+,.0f}",
+                f"{result.ratio:.2f}",
+            )
+            for result in results
+        ),
+    )
+
+
+def log_bytes(path: Path, units: int, *, signed: bool) -> float:
+    """Return how many bytes of the file at `path` the log takes for each of its `units`, signatures included."""
+    with closing(sqlite3.connect(path)) as connection:
+        pages = connection.execute(
+            "SELECT sum(pgsize) FROM dbstat WHERE name IN"
+            " (SELECT name FROM sqlite_schema WHERE tbl_name = 'uow_ledger')"
+        ).fetchone()[0]
+        signatures = connection.execute("SELECT coalesce(sum(length(receipt_signature)), 0) FROM unit_of_work")
+        return float((pages + (signatures.fetchone()[0] if signed else 0)) / units)
+
+
+def storage(folder: Path, units: int) -> str:
+    """Return the size of the log with and without signatures."""
+    rows: list[tuple[str, str]] = []
+    for name in ("with receipts", "with receipts, signed"):
+        path = folder / f"size-{len(rows)}.db"
+        with CONTENDERS[name](path, "normal") as work:
+            for _ in range(units):
+                work()
+        rows.append((name, f"{log_bytes(path, units, signed=True):,.0f}"))
+    return table(("", "bytes per unit"), rows)
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_the_comparison_runs(tmp_path: Path, name: str) -> None:
+    """Every contender commits its units."""
+    with CONTENDERS[name](tmp_path / "work.db", "normal") as work:
+        for _ in range(3):
+            work()
+        units = work.ledger.units(limit=10)
+    assert len(units) - (name == "without receipts") == 3
+
+
+def test_the_log_stays_small(tmp_path: Path) -> None:
+    """The signed log of a ledger with a name of the library's making takes at most 450 bytes a unit, index included."""
+    with Signed(tmp_path / "work.db", "normal") as work:
+        for _ in range(1500):
+            work()
+    assert log_bytes(tmp_path / "work.db", 1500, signed=True) <= 450
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables."""
+    given = options(__doc__, arguments, rounds=3000, warmup=4000, seed=1, units=5000)
+    with workplace("Receipts and signatures") as folder:
+        for durability in ("normal", "full"):
+            results = compare(folder, durability, rounds=given.rounds, warmup=given.warmup, seed=given.seed)
+            section(f'durability="{durability}"', added_table(results))
+        section("the log in the file", storage(folder, given.units))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""`Ledger.erase`: one unit of work that takes a record out of its store, and out of the history that speaks of it.
+
+Inside the unit's transaction: the record is deleted if it is there, what its store keeps of it beside goes too, every
+write that ever told of it is sealed, and who acted is forgotten if asked for. The unit that does so, the tombstone, is
+in log and chain like any other; its receipt says what was sealed and does not say which record it was. After its
+decision `_scrubbing` removes what is left outside the ledger, in free pages and in logs.
+
+Promise: either nothing was erased, or it is decided and will be finished by whoever opens the ledger next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from memoryos_uow import _ambient, _erasures
+from memoryos_uow._names import MAX_KEY_BYTES, Band, Operation, check_identifier
+from memoryos_uow._records import Erasure
+from memoryos_uow._scrubbing import LEDGER
+from memoryos_uow._transactions import blaming
+from memoryos_uow.abc import Capability, Erasable, Write
+from memoryos_uow.engines import _scrub
+from memoryos_uow.errors import LedgerError, RecordMissing, UsageError
+from memoryos_uow.unit import UnitOfWork
+
+if TYPE_CHECKING:
+    from memoryos_uow._open_ledger import OpenLedger
+    from memoryos_uow._unit_state import UnitState
+    from memoryos_uow.abc import Store
+    from memoryos_uow.engines._transaction import SQLiteTransaction
+    from memoryos_uow.ledger import Ledger
+
+_CUT_AT: Final = 77  # as `_bands.shown_key` does
+
+
+class WhatToErase:
+    """What is to be erased; it shows nothing of that."""
+
+    __slots__ = ("forget_context", "forget_unit_ids", "key", "space_id", "store", "vacuum")
+
+    def __init__(
+        self, space_id: str, store: str, key: str, *, forget_unit_ids: bool, forget_context: bool, vacuum: bool
+    ) -> None:
+        self.space_id = check_identifier(space_id, "space_id")
+        self.store = store
+        self.key = check_identifier(key, "key", max_bytes=MAX_KEY_BYTES)
+        self.forget_unit_ids = forget_unit_ids
+        self.forget_context = forget_context
+        self.vacuum = vacuum
+
+
+def erase(ledger: Ledger, request: WhatToErase, *, actor_id: str | None, correlation_id: str | None) -> Erasure:
+    """Erase a record; the rest is said by `Ledger.erase`."""
+    opened = ledger._opened  # noqa: SLF001 - two halves of one thing
+    if opened.rows.basic:
+        raise UsageError("A ledger of contract 1.0.0 has no receipts to erase from.", hint="Migrate it first.")
+    store = opened.store(request.store)
+    with (
+        _scrub.deleting_securely(opened.engine),
+        UnitOfWork(
+            space_id=request.space_id, band=Band.BLACK, actor_id=actor_id, correlation_id=correlation_id, ledger=ledger
+        ) as uow,
+    ):
+        state, _ = uow._active()  # noqa: SLF001
+        sealed, forgotten, kept = _erase_inside(opened, state, store, request)
+    assert uow.receipt is not None  # noqa: S101 - it is committed and has a write
+    return Erasure(
+        uow_id=uow.uow_id,
+        receipt=uow.receipt,
+        sealed=sealed,
+        forgotten=forgotten,
+        kept=kept,
+        remaining=_finish(opened, uow.uow_id),
+    )
+
+
+def _erase_inside(opened: OpenLedger, unit: UnitState, store: Store, request: WhatToErase) -> tuple[int, int, int]:
+    """Do everything that belongs into the decision; return how many writes were sealed, unit ids forgotten and kept."""
+    space_id, key, tombstone = request.space_id, request.key, unit.facts.uow_id
+    transactions = opened.coordinator.transactions
+    tx = transactions.open(unit)  # from here on nobody else changes the record
+    with blaming(unit, store.name):
+        exists = store.version(tx, space_id, key) is not None
+    pseudonym = unit.content_key.pseudonym(space_id, store.name, key) if unit.content_key else key
+    sealed, commits = _erasures.seal_writes(tx, tombstone, store=store.name, space_id=space_id, names=(key, pseudonym))
+    if not exists and not sealed:
+        raise RecordMissing(
+            f"The store {store.name!r} has no such record in this space, and no receipt names one.",
+            hint="Nothing was erased. Check the space, the store and the key.",
+            store=store.name,
+        )
+    forgotten = _forget(tx, tombstone, commits, request)
+    write = Write(
+        store.name, Operation.DELETE, key, None, None, _ambient.now_text(), sealed=_erasures.seal_text(tx, tombstone)
+    )
+    if exists:
+        unit.buffer.add(write, outside=store.capability is not Capability.SAME_TRANSACTION)
+        transactions.flush(unit)
+    else:
+        unit.buffer.add_applied(write)
+    if isinstance(store, Erasable):
+        with blaming(unit, store.name):
+            store.erase_inside(tx, space_id, key)
+    _erasures.add_pending(
+        tx, _erasures.Pending(tombstone, store.name, space_id, key, unit.place.commit_seq, request.vacuum)
+    )
+    return sealed, forgotten, len(commits) - forgotten if request.forget_unit_ids else 0
+
+
+def _forget(tx: SQLiteTransaction, tombstone: str, commits: list[int], request: WhatToErase) -> int:
+    shown = repr(request.key)[1:-1]
+    cut = repr(request.key[:_CUT_AT])[1:-1]
+    quoted = [request.key, shown, *([cut] if len(request.key) > _CUT_AT else [])]
+    _erasures.forget_messages(tx, request.space_id, quoted)
+    if request.forget_context:
+        _erasures.forget_context(tx, tombstone, commits)
+    return _erasures.forget_units(tx, tombstone, commits) if request.forget_unit_ids else 0
+
+
+def _finish(opened: OpenLedger, tombstone: str) -> tuple[str, ...]:
+    """Remove what is left after the decision; return where traces may still be. The decision stands in any case."""
+    try:
+        return opened.scrubbing.run(wait_s=opened.engine.busy_timeout_s).get(tombstone, ())
+    except LedgerError:
+        return (LEDGER,)

@@ -1,0 +1,68 @@
+"""From a unit's state, and from what recovery found, to what those who watch are told.
+
+Promise: no input or output; called only where somebody listens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memoryos_uow import _ambient
+from memoryos_uow._names import Band
+from memoryos_uow._protocol import State
+from memoryos_uow.observers import UnitEnded, UnitRecovered
+
+if TYPE_CHECKING:
+    from memoryos_uow._coordination import Unsettled
+    from memoryos_uow._unit_state import UnitState
+
+_OUTCOMES = {
+    State.FINISHED: "committed",
+    State.COMMITTED: "committed",
+    State.ROLLED_BACK: "rolled_back",
+    State.FAILED: "failed",
+    State.IN_DOUBT: "in_doubt",
+}
+
+
+def ended(unit: UnitState) -> UnitEnded:
+    """Return what is told of a unit of this process at its end."""
+    facts, context, receipt = unit.facts, unit.context, unit.receipt
+    now = _ambient.monotonic_ns()
+    outcome = _OUTCOMES[unit.state]
+    return UnitEnded(
+        uow_id=facts.uow_id,
+        band=facts.band,
+        outcome=outcome,
+        in_doubt=bool(unit.silent) or unit.state is State.IN_DOUBT,
+        started_ts=unit.created_ts,
+        duration_us=(now - unit.started_ns) // 1000,
+        commit_us=unit.commit_us,
+        store_count=receipt.store_count if receipt else len(unit.stores()),
+        write_count=receipt.write_count if receipt else unit.buffer.count,
+        bytes_written=receipt.total_bytes_written if receipt else 0,
+        retry_count=unit.retry_count,
+        receipt_hash=receipt.hash if receipt else None,
+        failed_store=unit.failed_store or next(iter(unit.silent), None),
+        error_type=type(unit.error).__qualname__ if unit.error else None,
+        ids={
+            "space_id": facts.space_id,
+            "actor_id": context.actor_id,
+            "device_id": context.device_id,
+            "correlation_id": context.correlation_id,
+            "envelope_id": context.envelope_id,
+        },
+    )
+
+
+def recovered(one: Unsettled, outcome: str, started_ns: int, started_ts: str) -> UnitRecovered:
+    """Return what is told of a unit that recovery has come upon."""
+    return UnitRecovered(
+        uow_id=one.uow_id,
+        band=Band(one.unit["band"]),
+        outcome=outcome,
+        started_ts=started_ts,
+        duration_us=(_ambient.monotonic_ns() - started_ns) // 1000,
+        traceparent=one.unit.get("traceparent"),
+        was_in_doubt=one.epoch > 1,
+    )

@@ -1,0 +1,119 @@
+"""What is told about a unit that has ended, and how much of it its band lets out (design, bands).
+
+Promise: no payload and no record id is in here. GREEN shows every id; AMBER all but the actor; RED the unit's id, band,
+outcome and timings; BLACK its id, band and outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from memoryos_uow._names import Band
+from memoryos_uow.observers import _names as names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_US_PER_S = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitEnded:
+    """One unit of this process, at its end."""
+
+    uow_id: str
+    band: Band
+    outcome: str
+    """``committed``, ``rolled_back``, ``failed`` or ``in_doubt``."""
+    started_ts: str
+    """RFC 3339 UTC text, by the wall clock."""
+    duration_us: int
+    commit_us: int | None
+    """From the block's end to the decision; None if there was none."""
+    in_doubt: bool
+    """Its outcome is not known, or some store has not shown its part yet."""
+    store_count: int
+    write_count: int
+    bytes_written: int
+    retry_count: int
+    receipt_hash: str | None = None
+    failed_store: str | None = None
+    error_type: str | None = None
+    ids: Mapping[str, str | None]
+    """space_id, actor_id, device_id, correlation_id and envelope_id."""
+
+    @property
+    def shows_timings(self) -> bool:
+        """Whether the band lets out how long the unit took."""
+        return self.band is not Band.BLACK
+
+    @property
+    def shows_sizes(self) -> bool:
+        """Whether the band lets out more than timings."""
+        return self.band in (Band.GREEN, Band.AMBER)
+
+    def attributes(self) -> dict[str, str | int]:
+        """Return the attributes of the unit's span."""
+        shown: dict[str, Any] = {names.ID: self.uow_id, names.OUTCOME: self.outcome, names.BAND: self.band.value}
+        if self.error_type:
+            shown[names.ERROR_TYPE] = self.error_type
+        if self.shows_sizes:
+            shown |= {
+                names.SPACE: self.ids["space_id"],
+                names.STORES: self.store_count,
+                names.WRITES: self.write_count,
+                names.BYTES: self.bytes_written,
+                names.RETRIES: self.retry_count,
+                names.RECEIPT: self.receipt_hash,
+                names.FAILED_STORE: self.failed_store,
+            }
+        return {name: value for name, value in shown.items() if value is not None}
+
+    def event(self) -> tuple[str, dict[str, Any]]:
+        """Return the name of the log event and its fields."""
+        name = {"committed": names.EVENT_COMMITTED, "rolled_back": names.EVENT_ROLLED_BACK}.get(self.outcome)
+        fields: dict[str, Any] = {"uow_id": self.uow_id, "band": self.band.value, "outcome": self.outcome}
+        if self.shows_timings:
+            fields["duration_s"] = self.duration_us / _US_PER_S
+            if self.commit_us is not None:
+                fields["commit_s"] = self.commit_us / _US_PER_S
+        if self.error_type:
+            fields["error_type"] = self.error_type
+        if self.shows_sizes:
+            hidden = () if self.band is Band.GREEN else ("actor_id",)
+            fields |= {name: value for name, value in self.ids.items() if value is not None and name not in hidden}
+            fields |= {
+                "store_count": self.store_count,
+                "write_count": self.write_count,
+                "bytes": self.bytes_written,
+                "retry_count": self.retry_count,
+            }
+            optional = {"receipt_hash": self.receipt_hash, "failed_store": self.failed_store}
+            fields |= {name: value for name, value in optional.items() if value is not None}
+        return name or names.EVENT_FAILED, fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitRecovered:
+    """One unit of a dead process, or one whose store was silent, that recovery has come upon."""
+
+    uow_id: str
+    band: Band
+    outcome: str
+    """``rolled_forward``, ``rolled_back`` or ``in_doubt``."""
+    started_ts: str
+    duration_us: int
+    """How long this recovery took so far."""
+    traceparent: str | None = None
+    """W3C Trace Context of the unit's own trace, as its process stored it."""
+    was_in_doubt: bool = False
+    """It was listed as in doubt before."""
+
+    def attributes(self) -> dict[str, str | int]:
+        """Return the attributes of the recovery's span."""
+        return {names.ID: self.uow_id, names.OUTCOME: self.outcome, names.BAND: self.band.value}
+
+    def event(self) -> tuple[str, dict[str, Any]]:
+        """Return the name of the log event and its fields."""
+        return names.EVENT_RECOVERED, {"uow_id": self.uow_id, "band": self.band.value, "outcome": self.outcome}

@@ -1,0 +1,82 @@
+"""Messages as writes of a unit: what ``uow.publish`` puts into the buffer, and its rows in ``uow_outbox``.
+
+Content of a message (for checksum and size) is its payload: the UTF-8 JSON that is kept and delivered. A message is
+numbered among those of its unit, from 0; unit id and number together are its dedup key.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING, NamedTuple
+
+from memoryos_uow import _ambient
+from memoryos_uow._canonical import sha256_hex
+from memoryos_uow._names import MAX_KEY_BYTES, OUTBOX_STORE, Operation, check_identifier
+from memoryos_uow._records import Content
+from memoryos_uow.abc import Write
+from memoryos_uow.errors import UsageError
+from memoryos_uow.stores._no_records import NoRecords
+from memoryos_uow.stores._strict_json import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from memoryos_uow._limits import Limits
+    from memoryos_uow.abc import Transaction, UnitFacts
+
+# Row numbers rise, and this unit holds the write lock: if it has messages yet, the last row is one of them.
+_NEXT_SEQ = """
+SELECT coalesce((
+  SELECT seq + 1 FROM uow_outbox WHERE id = (SELECT max(id) FROM uow_outbox) AND uow_id = ?
+), 0)
+"""
+_INSERT = """
+INSERT INTO uow_outbox (uow_id, seq, space_id, band, topic, key, payload, created_ts) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+class Published(NamedTuple):
+    """A message as it waits in the buffer."""
+
+    topic: str
+    key: str | None
+    payload: str
+
+
+class OutboxMessages(NoRecords):
+    """The store behind ``uow.publish``: no records, only messages in order."""
+
+    name = OUTBOX_STORE
+    kind = "outbox"
+    refusal = "Messages are published with uow.publish()."
+
+    def apply(self, tx: Transaction, unit: UnitFacts, commit_seq: int, writes: Sequence[Write]) -> None:
+        """Append the messages in order."""
+        first = tx.rows(_NEXT_SEQ, (unit.uow_id,))[0][0]
+        own = (unit.space_id, unit.band.value)
+        rows = ((unit.uow_id, seq, *own, *write.payload, write.ts) for seq, write in enumerate(writes, first))
+        tx.execute_many(_INSERT, rows)
+
+
+def message_write(topic: object, payload: object, key: object, limits: Limits) -> Write:
+    """Return the write that publishes a message.
+
+    Raises:
+        UsageError: topic or key is no identifier or has control characters, or the payload is not JSON within limits.
+    """
+    text, content = to_json(payload, bytes_max=limits.message_bytes, store=OUTBOX_STORE, what="message")
+    published = Published(
+        _checked(topic, "topic"),
+        None if key is None else _checked(key, "key", max_bytes=MAX_KEY_BYTES),
+        text,
+    )
+    fingerprint = Content(len(content), sha256_hex(content))
+    return Write(OUTBOX_STORE, Operation.CREATE, None, published, fingerprint, _ambient.now_text())
+
+
+def _checked(value: object, what: str, **bounds: int) -> str:
+    text = check_identifier(value, what, **bounds)
+    if not text.isprintable() and any(unicodedata.category(character) == "Cc" for character in text):
+        # CloudEvents 1.0.2, type system: no control characters in attributes.
+        raise UsageError(f"The {what} has a control character.", hint="Nothing was written. Remove that character.")
+    return text
