@@ -45,7 +45,7 @@ def verify_here(path: Path, *, live: bool) -> dict[str, Any]:
         report = ledger.verify(live=live)
         seconds = time.process_time() - begun
     if not report.ok:
-        raise SystemExit(f"{path} does not verify: {report.findings[:3]}")
+        raise SystemExit(f"{path} does not verify: {report.problems[:3]}")
     return {"units": report.units, "seconds": seconds, "before": before, "peak": _peak_mb()}
 
 

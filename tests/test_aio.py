@@ -23,6 +23,7 @@ from memoryos_uow import (
     UnitOfWork,
     UnitTimeout,
     UsageError,
+    _ambient,
 )
 from memoryos_uow._lanes import LANES_MAX, lanes_of
 from tests.async_tools import LOOPS, run
@@ -128,6 +129,53 @@ def test_savepoints_undo_their_block(ledger: Ledger, loop: Loop, *, locks: bool)
 
     run(loop, main())
     assert list(ledger["notes"].keys(space_id=SPACE)) == ["kept", "kept too"]
+
+
+def test_a_unit_may_end_inside_a_savepoint(ledger: Ledger, loop: Loop) -> None:
+    """Rolled back inside a savepoint's block, left with or without an exception: nothing more happens to the unit."""
+
+    async def main() -> None:
+        async with unit(ledger) as uow, uow.savepoint():
+            uow["notes"].create("a", 1)
+            await uow.rollback()
+        assert uow.status == "rolled_back"
+        with pytest.raises(OwnError):
+            async with unit(ledger) as uow, uow.savepoint():
+                uow["notes"].create("a", 1)
+                await uow.rollback()
+                raise OwnError
+        assert uow.status == "rolled_back"
+
+    run(loop, main())
+    assert ledger["notes"].get("a", space_id=SPACE) is None
+
+
+def test_a_unit_left_by_another_task_fails(ledger: Ledger, loop: Loop) -> None:
+    """A generator that holds a unit and a savepoint, and is closed by another task, ends the unit as failed."""
+    units: list[AsyncUnitOfWork] = []
+
+    async def generator() -> AsyncIterator[None]:
+        async with unit(ledger) as uow:
+            units.append(uow)
+            async with uow.savepoint():
+                uow["notes"].create("a", 1)
+                yield
+
+    async def main() -> None:
+        for throw in (False, True):
+            opened = generator()
+            await anext(opened)
+            rest = opened.athrow(OwnError()) if throw else anext(opened)  # type: ignore[attr-defined]
+
+            async def go_on(rest: Any = rest) -> None:
+                await rest
+
+            with pytest.raises((UsageError, OwnError)):
+                await asyncio.create_task(go_on())
+
+    run(loop, main())
+    assert [uow.status for uow in units] == ["failed", "failed"]
+    assert ledger["notes"].get("a", space_id=SPACE) is None
 
 
 def test_hundreds_of_units_on_one_loop(ledger: Ledger, loop: Loop) -> None:
@@ -427,6 +475,41 @@ def test_ledgers_may_be_shared_by_loops(ledger: Ledger, loop: Loop) -> None:
     for thread in threads:
         thread.join()
     assert len(list(ledger["notes"].keys(space_id=SPACE))) == 60
+
+
+def test_a_closed_ledger_ends_its_units(ledger: Ledger, loop: Loop) -> None:
+    """A unit whose ledger is closed under it fails with a sentence; so does every other question, instead of a hang."""
+
+    async def main() -> None:
+        face = AsyncLedger(ledger)
+        uow = unit(ledger)
+        with pytest.raises(UsageError, match="closed"):
+            async with uow:
+                uow["notes"].create("a", 1)
+                assert await uow["notes"].get("b") is None
+                await face.close()
+        assert uow.status == "failed"
+        with pytest.raises(UsageError, match="closed"):
+            await face.get(uow.uow_id)
+
+    run(loop, main())
+
+
+def test_a_forked_child_is_refused(ledger: Ledger, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child has none of its parent's threads, and would wait for them for ever: it is told to open its own ledger."""
+
+    async def main() -> None:
+        face = AsyncLedger(ledger)
+        assert await face.units() == []
+        with monkeypatch.context() as patched:
+            patched.setattr(_ambient, "process_id", lambda: -1)
+            with pytest.raises(UsageError, match="forked"):
+                await face.units()
+            with pytest.raises(UsageError, match="forked"):
+                async with unit(ledger):
+                    pass
+
+    run(loop, main())
 
 
 # Hooks, keys, many

@@ -207,8 +207,14 @@ def test_a_failing_call_of_a_cancelled_task_is_quiet(loop: Loop) -> None:
 
 
 class _Ledger:
+    """As much of an open ledger as lanes ask of it."""
+
     def __init__(self) -> None:
         self.at_close: list[Callable[[], None]] = []
+        self.engine = self
+
+    def refuse_misuse(self) -> None:
+        """It is open, and this process's."""
 
 
 def test_a_lane_that_comes_too_late_is_passed_on(loop: Loop) -> None:

@@ -89,7 +89,7 @@ def test_receipts_stay_as_they_were(tmp_path: Path) -> None:
         assert (write.checksum or "").startswith("sealed-sha256:")
         assert done.receipt.canonical() == ledger.receipt(done.uow_id).canonical()
         erased.assert_roots(ledger)
-        assert ledger.verify().findings == ()
+        assert ledger.verify().problems == ()
 
 
 def test_other_spaces_and_stores_keep_the_same_key(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_verification_proves_it_gone_and_sees_it_come_back(tmp_path: Path) -> No
             connection.execute(f"INSERT INTO uow_documents VALUES ({', '.join('?' * len(kept))})", kept)
         (tmp_path / "files" / "shared%3Ahousehold" / MARK).parent.mkdir(exist_ok=True)
         (tmp_path / "files" / "shared%3Ahousehold" / MARK).write_bytes(b"back")
-        found = {finding.store for finding in ledger.verify().findings}
+        found = {finding.store for finding in ledger.verify().problems}
         assert found >= {"notes", "files"}
 
 
@@ -214,7 +214,7 @@ def test_unit_ids_are_forgotten_when_asked(tmp_path: Path) -> None:
         assert problems(ledger) == []
         assert ledger.validate() == []
         erased.assert_roots(ledger)
-        assert ledger.verify().findings == ()
+        assert ledger.verify().problems == ()
         write_all(ledger, OTHER)  # the chain goes on
 
 

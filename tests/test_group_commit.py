@@ -243,6 +243,18 @@ def _frames(error: BaseException) -> list[Any]:
     return list(traceback.extract_tb(error.__traceback__))
 
 
+def test_a_write_that_is_refused_after_others(ledger: Ledger) -> None:
+    """What a refused unit had written before, behind its savepoint, is undone; its neighbours keep theirs."""
+
+    def half(uow: UnitOfWork) -> None:
+        uow["notes"].create("half", {})
+        uow["orders"].create("warm", {"n": 1, "what": "x"})
+
+    [first], refused, [last] = callers(ledger, "a"), Caller(ledger, half), callers(ledger, "c")
+    assert together(ledger, first, refused, last) == ["committed", "RecordExists", "committed"]
+    assert notes(ledger) == {"a", "c"}
+
+
 def test_a_leader_that_is_refused(ledger: Ledger) -> None:
     """The leader's own failure undoes its own unit; those who waited commit with another leader."""
     units = [Caller(ledger, create("warm")), *callers(ledger, "b", "c")]
@@ -287,6 +299,7 @@ def test_tables_made_behind_a_savepoint_that_is_undone(ledger: Ledger) -> None:
         ]
         assert together(other, *units) == ["committed", "RecordMissing", "committed"]
         assert list(other["fresh"].keys(space_id=SPACE)) == ["j"]
+        assert ("fresh",) in rows(other.path, "SELECT name FROM uow_stores")
 
 
 # Isolation inside a batch
@@ -322,16 +335,28 @@ def test_serializable_units_inside_a_batch(ledger: Ledger) -> None:
     assert together(ledger, *units) == ["committed", "committed", "ConflictError", "committed"]
 
 
-def test_reads_count_again_when_a_batch_is_undone(ledger: Ledger) -> None:
+@pytest.mark.parametrize("leads", [True, False])
+def test_reads_count_again_when_a_batch_is_undone(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, leads: bool) -> None:
     """A unit that was written, undone because of a neighbour, and tried again still remembers what it had read."""
     with ledger.unit(space_id=SPACE, band="GREEN") as uow:
         uow.sql("CREATE TABLE once (x PRIMARY KEY)")
         uow.sql("INSERT INTO once VALUES (1)")
     fatal = Caller(ledger, lambda uow: uow.sql("INSERT OR ROLLBACK INTO once VALUES (1)"))
-    units = [Caller(ledger, read_then_write), Caller(ledger, read_then_write), fatal]
-    ends = together(ledger, *units)
-    assert sorted(map(str, ends[:2])) == ["ConflictError", "committed"]
-    assert ledger["notes"].get("warm", space_id=SPACE) == {"n": 1}
+    reader, [other] = Caller(ledger, read_then_write), callers(ledger, "a")
+    group = group_of(ledger)
+    commit_alone = group._commit_alone
+
+    def change_then_commit(decision: Any) -> None:
+        if threading.current_thread() is reader:
+            with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+                uow["notes"].upsert("warm", {"n": 50})
+        commit_alone(decision)
+
+    monkeypatch.setattr(group, "_commit_alone", change_then_commit)
+    units = [reader, other, fatal] if leads else [other, reader, fatal]
+    together(ledger, *units)
+    assert (reader.outcome, other.outcome) == ("ConflictError", "committed")
+    assert ledger["notes"].get("warm", space_id=SPACE) == {"n": 50}
 
 
 # The disk

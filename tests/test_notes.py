@@ -106,3 +106,12 @@ def test_a_note_may_be_neither_huge_nor_signed_by_a_crowd() -> None:
     for text in ("text\n\n" + line * 101, "x" * 1_000_001 + "\n\n" + line, "t\ud800\n\n" + line):
         with pytest.raises(VerificationError):
             _notes.parse(text)
+
+
+def test_base64_has_one_form_only() -> None:
+    """Bits that do not count must be zero: or else one hash, one signature, had several spellings."""
+    line = _notes.Head("o", 1, bytes(32)).text().split("\n")[2]
+    assert _notes.decode_hash(line) == bytes(32)
+    assert line.endswith("A=")
+    with pytest.raises(VerificationError):
+        _notes.decode_hash(line[:-2] + "B=")

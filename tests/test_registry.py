@@ -348,7 +348,7 @@ def test_what_stores_have_to_do_outside(tmp_path: Path) -> None:
     """Which stores make bytes before the decision and which have something to do after it, by their capability."""
     stores = [
         DocumentStore("notes"),
-        BlobStore("photos"),
+        BlobStore("photos", "photos"),
         FileStore("files", "files"),
         SQLiteFileStore("archive", "a.db"),
     ]

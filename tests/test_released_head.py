@@ -167,3 +167,16 @@ def test_a_way_down_in_full_takes_the_head_along(tmp_path: Path) -> None:
     with Ledger.open(path) as ledger:
         put(ledger, "c")
     assert size_kept(path) == 1
+
+
+def test_a_head_that_was_changed_says_nothing(place: Path) -> None:
+    """A text that is whole but not what was written does not pass its checksum, nor does one of another length."""
+    kept = ReleasedHead(place, at_once=True)
+    kept.write(2, head(2))
+    kept.close()
+    beside = _released_head.path_beside(place)
+    whole = beside.read_bytes()
+    beside.write_bytes(whole.replace(b"\n2\n", b"\n3\n"))
+    assert _released_head.read(place) is None
+    beside.write_bytes(whole.rstrip(b"\n"))
+    assert _released_head.read(place) is None

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from memoryos_uow import Ledger, LedgerBusy, Limits, RecordExists, UsageError
@@ -166,12 +166,19 @@ def test_a_refused_chunk_can_be_undone_by_a_savepoint(tight: Ledger) -> None:
 
 Act = tuple[str, int]
 ACTS = st.lists(
-    st.tuples(st.sampled_from(["write", "open", "keep", "undo", "read"]), st.integers(1, 14)), min_size=1, max_size=14
+    st.tuples(st.sampled_from(["write", "open", "keep", "undo", "read"]), st.integers(1, 40)), min_size=1, max_size=12
 )
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts=ACTS)
+@example(acts=[("write", 40), ("open", 1), ("write", 40), ("undo", 1), ("write", 40)])
+@example(
+    acts=[("write", 7), ("open", 1), ("write", 7), ("open", 1), ("write", 40), ("undo", 1), ("write", 40), ("undo", 1)]
+)
+@example(
+    acts=[("open", 1), ("write", 4), ("read", 2), ("open", 1), ("write", 40), ("keep", 1), ("undo", 1), ("write", 9)]
+)
 def test_savepoints_cut_what_has_left_memory(tight: Ledger, acts: list[Act]) -> None:
     """However savepoints and chunks lie across each other, what is committed is what was not undone, in its order."""
     fresh = itertools.count()

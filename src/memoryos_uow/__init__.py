@@ -55,8 +55,9 @@ if TYPE_CHECKING:
     )
     from memoryos_uow.ledger import Ledger, default_ledger
     from memoryos_uow.receipts import Receipt
+    from memoryos_uow.statistics import Durations, FailureCount, GroupBy, SlowUnit, Statistics, StatisticsGroup
     from memoryos_uow.unit import UnitOfWork
-    from memoryos_uow.verification import Finding, StoreCheck, VerificationLevel, VerificationReport
+    from memoryos_uow.verification import Finding, StoreCheck, Verification, VerificationLevel
 
 __all__ = [
     "MISSING",
@@ -66,8 +67,11 @@ __all__ = [
     "ConflictError",
     "DuplicateUnit",
     "Durability",
+    "Durations",
     "Erasure",
+    "FailureCount",
     "Finding",
+    "GroupBy",
     "Hit",
     "InDoubtError",
     "Isolation",
@@ -91,6 +95,9 @@ __all__ = [
     "SchemaTooNew",
     "SinkError",
     "SinkUnavailable",
+    "SlowUnit",
+    "Statistics",
+    "StatisticsGroup",
     "Status",
     "StoreCheck",
     "StoreError",
@@ -100,9 +107,9 @@ __all__ = [
     "UnitRecord",
     "UnitTimeout",
     "UsageError",
+    "Verification",
     "VerificationError",
     "VerificationLevel",
-    "VerificationReport",
     "Violation",
     "WriteRecord",
     "__version__",
@@ -146,7 +153,15 @@ _HOME = {
     "memoryos_uow.abc": ("MISSING",),
     "memoryos_uow.ledger": ("Ledger", "default_ledger"),
     "memoryos_uow.receipts": ("Receipt",),
-    "memoryos_uow.verification": ("Finding", "StoreCheck", "VerificationLevel", "VerificationReport"),
+    "memoryos_uow.verification": ("Finding", "StoreCheck", "VerificationLevel", "Verification"),
+    "memoryos_uow.statistics": (
+        "Durations",
+        "FailureCount",
+        "GroupBy",
+        "SlowUnit",
+        "Statistics",
+        "StatisticsGroup",
+    ),
     "memoryos_uow.unit": ("UnitOfWork",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

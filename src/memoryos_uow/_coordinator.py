@@ -109,6 +109,8 @@ class Coordinator:
             self._carry_out(unit, self._how_to_commit(unit))
         except BaseException as error:
             self.fail(unit, error)
+            if unit.state is State.IN_DOUBT:
+                unit.error = error
             raise
         finally:
             self.at_work.discard(unit.facts.uow_id)
@@ -135,7 +137,7 @@ class Coordinator:
         rowless = unit.state in (State.FINISHED, State.ROLLED_BACK) and not unit.buffer.count
         if not unit.was_told and not rowless:
             unit.was_told = True
-            self.telemetry.tell(lambda: ended(unit))
+            self.telemetry.tell(lambda: (ended(unit),))
 
     def _how_to_commit(self, unit: UnitState) -> Event:
         if not unit.buffer.count:
@@ -225,6 +227,7 @@ class Coordinator:
     def _record_silence(self, unit: UnitState) -> None:
         try:
             self.transactions.apart(lambda tx: self._rows.record_silence(tx, unit.facts.uow_id, unit.silent))
+            unit.failed_store = next(iter(unit.silent))
         except UnitOfWorkError:
             return  # the row in uow_coordination says the same, and recovery will say it again
 

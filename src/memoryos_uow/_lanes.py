@@ -110,7 +110,12 @@ _making = threading.Lock()
 
 
 def lanes_of(ledger: OpenLedger) -> Lanes:
-    """Return the lanes of an open ledger, made when they are first asked for; they end with it."""
+    """Return the lanes of an open ledger, made when they are first asked for; they end with it.
+
+    Raises:
+        UsageError: it was closed, or another process opened it: its threads are not here.
+    """
+    ledger.engine.refuse_misuse()
     with _making:
         lanes = _lanes.get(ledger)
         if lanes is None:

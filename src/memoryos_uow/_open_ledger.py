@@ -102,6 +102,7 @@ class OpenLedger:
             if incomplete and not engine.read_only:
                 _opening.set_up_stores(engine, registry)
             _opening.agree_on_content_key(engine, rows, secret)
+            _opening.link_log(engine, rows)
             log = _opening_log.open_log(
                 engine, recorded_origin, signer=signer, durability=durability, accept_rollback=accept_rollback
             )

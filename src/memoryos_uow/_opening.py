@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from memoryos_uow import _erasures, _migrations
+from memoryos_uow import _erasures, _linking, _migrations
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import text_problem
 from memoryos_uow._registry import StoreRegistry
@@ -260,6 +260,21 @@ def agree_on_content_key(engine: SQLiteEngine, rows: LedgerRows, key: ContentKey
             f"This ledger's content key has the id {recorded}; the one given has {key.id}.",
             hint="Nothing was changed. Open it with the key under which its RED and BLACK writes are.",
         )
+
+
+def link_log(engine: SQLiteEngine, rows: LedgerRows) -> None:
+    """Point the log's rows to their units again where a VACUUM or a dump has renumbered these."""
+    if rows.basic:
+        return
+    with engine.reader() as reader:
+        if engine.read_only or _linking.is_linked(reader):
+            return
+    tx = engine.begin()
+    try:
+        if _linking.relink(tx):
+            tx.commit()
+    finally:
+        tx.rollback()
 
 
 def recorded_origin(engine: SQLiteEngine, rows: LedgerRows, wanted: str | None) -> str | None:

@@ -14,6 +14,7 @@ from memoryos_uow._backoff import delay_s
 from memoryos_uow._describe import abandoned_record
 from memoryos_uow._protocol import Event, State
 from memoryos_uow._records import RecoveryReport
+from memoryos_uow._telling import Begun, recovered
 from memoryos_uow.abc import OutsideStore
 from memoryos_uow.errors import LedgerError
 
@@ -90,10 +91,22 @@ class Recovery:
     def _recover(self, taken: Sequence[Unsettled]) -> RecoveryReport:
         decided = [one.uow_id for one in taken if one.decided]
         undecided = [one for one in taken if not one.decided]
+        telemetry, begun = self._coordinator.telemetry, Begun.now()
+        silent = self._named_silent(decided) if telemetry.is_wanted() else set()
         # The protocol has the word; here its answers are carried out for many units at once.
         _protocol.step(State.FOUND, Event.DECISION_FOUND)
         _protocol.step(State.FOUND, Event.NO_DECISION_FOUND)
-        return self._forward(decided) + self._back(undecided)
+        report = self._forward(decided) + self._back(undecided)
+        if taken:
+            telemetry.tell(lambda: recovered(report, taken, begun, silent))
+        return report
+
+    def _named_silent(self, uow_ids: list[str]) -> set[str]:
+        try:
+            with self._engine.reader() as reader:
+                return self._rows.named_silent(reader, uow_ids)
+        except LedgerError:  # only those who watch would have liked to know
+            return set()
 
     def _forward(self, uow_ids: list[str]) -> RecoveryReport:
         """PUBLISH, then FORGET what has been published and RECORD_SILENCE for the rest."""

@@ -49,6 +49,7 @@ _RECEIPT_PARTS: Final = (
     " FROM unit_of_work u JOIN uow_ledger l ON l.unit = u.rowid WHERE u.uow_id = ?"
     " AND NOT EXISTS (SELECT 1 FROM uow_forgotten f WHERE f.commit_seq = l.commit_seq AND f.what = 'unit')"
 )
+_NAMED_SILENT: Final = "SELECT uow_id FROM unit_of_work WHERE failed_store IS NOT NULL"
 
 
 def digest_text(content: Any) -> str | None:
@@ -221,6 +222,13 @@ class LedgerRows:
             tx.execute_many(
                 "UPDATE unit_of_work SET recovery_attempted = 1 WHERE uow_id = ?", [(uow_id,) for uow_id in uow_ids]
             )
+
+    def named_silent(self, reader: Reader, uow_ids: Sequence[str]) -> set[str]:
+        """Return those of committed units whose rows name a store that has not answered."""
+        if self.basic or not uow_ids:
+            return set()
+        marks = ", ".join("?" * len(uow_ids))
+        return {uow_id for (uow_id,) in reader.rows(f"{_NAMED_SILENT} AND uow_id IN ({marks})", uow_ids)}
 
     def exists(self, reader: Reader, uow_id: str) -> bool:
         """Say whether the ledger has a row of this unit."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow import _erasures, _log
+from memoryos_uow._statistics.side import forget as forget_statistics
 from memoryos_uow.abc import Erasable, OutsideStore
 from memoryos_uow.engines import _scrub
 from memoryos_uow.errors import LedgerBusy, LedgerError, UnitOfWorkError
@@ -60,6 +61,7 @@ class Scrubbing:
         with _scrub.deleting_securely(self._engine):
             self._coordinator.settle()
             found = self._pending()
+            forget_statistics(self._engine.path)  # they may name who acted
             remaining = self._outside([one for one in found if one.key is not None])
             self._coordinator.settle()  # what the ledger kept for stores that have answered now
             ready = [one for one in found if one.uow_id not in remaining]

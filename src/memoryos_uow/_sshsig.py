@@ -1,7 +1,7 @@
 """SSH signatures over a file, as `ssh-keygen -Y sign` makes them, by whoever signs the ledger.
 
-Format: PROTOCOL.sshsig of OpenSSH. What is signed begins with ``SSHSIG``, so that no such signature can be taken for one
-of a checkpoint, nor the other way round: the origin of a ledger never begins a checkpoint like that.
+Format: PROTOCOL.sshsig of OpenSSH. What is signed begins with ``SSHSIG``, so that no such signature can be taken for
+one of a checkpoint, nor the other way round: the origin of a ledger never begins a checkpoint like that.
 
 Promise: pure but for the signer.
 """

@@ -5,7 +5,7 @@ Promise: no input or output; called only where somebody listens.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from memoryos_uow import _ambient
 from memoryos_uow._names import Band
@@ -13,8 +13,24 @@ from memoryos_uow._protocol import State
 from memoryos_uow.observers import UnitEnded, UnitRecovered
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from memoryos_uow._coordination import Unsettled
+    from memoryos_uow._records import RecoveryReport
     from memoryos_uow._unit_state import UnitState
+
+
+class Begun(NamedTuple):
+    """When something began, by both clocks."""
+
+    ns: int
+    ts: str
+
+    @classmethod
+    def now(cls) -> Begun:
+        """Return this moment."""
+        return cls(_ambient.monotonic_ns(), _ambient.now_text())
+
 
 _OUTCOMES = {
     State.FINISHED: "committed",
@@ -34,7 +50,7 @@ def ended(unit: UnitState) -> UnitEnded:
         uow_id=facts.uow_id,
         band=facts.band,
         outcome=outcome,
-        in_doubt=bool(unit.silent) or unit.state is State.IN_DOUBT,
+        in_doubt=unit.state is State.COMMITTED and unit.failed_store is not None,
         started_ts=unit.created_ts,
         duration_us=(now - unit.started_ns) // 1000,
         commit_us=unit.commit_us,
@@ -55,14 +71,30 @@ def ended(unit: UnitState) -> UnitEnded:
     )
 
 
-def recovered(one: Unsettled, outcome: str, started_ns: int, started_ts: str) -> UnitRecovered:
-    """Return what is told of a unit that recovery has come upon."""
-    return UnitRecovered(
-        uow_id=one.uow_id,
-        band=Band(one.unit["band"]),
-        outcome=outcome,
-        started_ts=started_ts,
-        duration_us=(_ambient.monotonic_ns() - started_ns) // 1000,
-        traceparent=one.unit.get("traceparent"),
-        was_in_doubt=one.epoch > 1,
-    )
+def recovered(
+    report: RecoveryReport, taken: Iterable[Unsettled], begun: Begun, silent: set[str]
+) -> list[UnitRecovered]:
+    """Return what is told of the units that recovery has `taken` on and left as its `report` says.
+
+    `silent` are the decided ones whose rows already named a store that had not answered. An undecided one counts as in
+    doubt from its first recovery on: until then nobody has found it.
+    """
+    outcomes = {
+        **dict.fromkeys(report.rolled_forward, "rolled_forward"),
+        **dict.fromkeys(report.rolled_back, "rolled_back"),
+        **dict.fromkeys(report.in_doubt, "in_doubt"),
+    }
+    duration_us = (_ambient.monotonic_ns() - begun.ns) // 1000
+    return [
+        UnitRecovered(
+            uow_id=one.uow_id,
+            band=Band(own["band"]),
+            outcome=outcomes[one.uow_id],
+            started_ts=begun.ts,
+            duration_us=duration_us,
+            traceparent=own.get("traceparent"),
+            was_in_doubt=one.uow_id in silent if one.decided else one.epoch > 1,
+        )
+        for one in taken
+        for own in (one.unit,)
+    ]

@@ -304,6 +304,8 @@ class AsyncUnitOfWork(UnitCore):
 
     async def _in_any_thread(self, error: BaseException | None, call: Callable[..., T], *args: object) -> T:
         """Return what `call` returns where the unit's transaction is, if there is one."""
+        if self._lane is None and self._live()[1].closed:
+            return call(*args)  # nothing is left to wait for
         if isinstance(error, GeneratorExit):  # the coroutine is being thrown away: it may not await any more
             state, ledger = self._live()
             try:

@@ -1,4 +1,4 @@
-"""What verification answers with: the level that was reached, what that does not prove, and every finding by its rule.
+"""What verification answers with: the level that was reached, what that does not prove, and every problem by its rule.
 
 Promise: frozen records, no behaviour beyond putting themselves into plain values; nothing in them is content, and a
 record's key is in them for band GREEN only.
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class VerificationLevel(StrEnum):
-    """How much a ledger that verified without a finding has proved; each level includes those before it."""
+    """How much a ledger that verified without a problem has proved; each level includes those before it."""
 
     NONE = "none"
-    """Something does not hold: see the findings."""
+    """Something does not hold: see `problems`."""
     HASHED = "hashed"
     """Rows, receipts, chains and tree agree with each other."""
     SIGNED = "signed"
@@ -30,7 +30,7 @@ class VerificationLevel(StrEnum):
 
 NOT_PROVED: Final[Mapping[VerificationLevel, str]] = MappingProxyType(
     {
-        VerificationLevel.NONE: "Nothing is proved of a ledger with findings; each says which row it is about.",
+        VerificationLevel.NONE: "Nothing is proved of a ledger with problems; each says which row it is about.",
         VerificationLevel.HASHED: (
             "Whoever can write the file can change rows and compute every hash anew, and units removed from the end"
             " leave no gap. A signature shows the first, a checkpoint kept elsewhere both."
@@ -95,16 +95,16 @@ class StoreCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerificationReport:
+class Verification:
     """The answer of ``ledger.verify()``."""
 
     level: VerificationLevel
-    """The highest level without a finding."""
-    findings: tuple[Finding, ...] = ()
+    """The highest level without a problem."""
+    problems: tuple[Finding, ...] = ()
     """What does not hold, in the order in which it was found; the first thousand."""
-    findings_total: int = 0
+    problems_total: int = 0
     rules: Mapping[str, int] = field(default_factory=dict)
-    """How many findings each rule has."""
+    """How many problems each rule has."""
     units: int = 0
     """Committed units whose receipts were recomputed."""
     writes: int = 0
@@ -125,8 +125,8 @@ class VerificationReport:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no finding."""
-        return self.findings_total == 0
+        """Whether there is no problem."""
+        return self.problems_total == 0
 
     @property
     def not_proved(self) -> str:
@@ -144,7 +144,7 @@ class VerificationReport:
             "not_proved": [self.not_proved, ALWAYS_OPEN],
             **{name: getattr(self, name) for name in _COUNTS},
             "rules": dict(self.rules),
-            "findings": [asdict(finding) for finding in self.findings],
+            "problems": [asdict(finding) for finding in self.problems],
             "stores": None if self.stores is None else [asdict(store) for store in self.stores],
         }
 
@@ -157,5 +157,5 @@ _COUNTS: Final = (
     "without_receipt",
     "signed_units",
     "root",
-    "findings_total",
+    "problems_total",
 )

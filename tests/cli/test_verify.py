@@ -59,7 +59,7 @@ def test_findings_are_named(tmp_path: Path) -> None:
     assert "finding" in result.stdout
     told = json.loads(invoke("verify", path, "--json").stdout)
     assert not told["ok"]
-    assert HOSTILE_KEY in [one["record"] for one in told["findings"]]
+    assert HOSTILE_KEY in [one["record"] for one in told["problems"]]
 
 
 def test_many_findings_are_cut(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_many_findings_are_cut(tmp_path: Path) -> None:
     spoil(path, "UPDATE uow_identity SET origin = 'another'")
     result = invoke("verify", path)
     assert result.exit_code == 1
-    assert "more findings; --json lists the first thousand." in result.stdout
+    assert "more problems; --json lists the first thousand." in result.stdout
 
 
 def test_options(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_options(tmp_path: Path) -> None:
     assert "notes:" not in anchored.stdout
     assert "sql: not compared. What a statement of SQL left behind" in invoke("verify", path).stdout
     gone = invoke("verify", path, "--gone", uow.uow_id, "--json")
-    assert [one["store"] for one in json.loads(gone.stdout)["findings"]] == ["more", "notes"]
+    assert [one["store"] for one in json.loads(gone.stdout)["problems"]] == ["more", "notes"]
     assert invoke("verify", path, "--gone", "k").exit_code == 2
     assert invoke("verify", path, "--gone", "k", "--no-live").exit_code == 2
     (tmp_path / "kept").write_bytes(b"\xff")

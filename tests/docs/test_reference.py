@@ -39,7 +39,7 @@ DESCRIBED_BY_FIELDS = [
     memoryos_uow.UnitRecord,
     memoryos_uow.WriteRecord,
     memoryos_uow.Violation,
-    memoryos_uow.VerificationReport,
+    memoryos_uow.Verification,
     memoryos_uow.Finding,
     memoryos_uow.StoreCheck,
     memoryos_uow.RecoveryReport,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import Ledger
-from memoryos_uow._verification import Verification
+from memoryos_uow._verification import Verifier
 from memoryos_uow.cli._verify import _connected
 from memoryos_uow.signing import KeyFileSigner, write_new_key
 from memoryos_uow.stores import BlobStore, DocumentStore, FileStore, SQLiteFileStore, TableStore, VectorStore
@@ -17,7 +17,7 @@ from tests.units import OwnError, throw
 
 if TYPE_CHECKING:
     from memoryos_uow.abc import Store
-    from memoryos_uow.verification import VerificationReport
+    from memoryos_uow.verification import Verification
 
 ORIGIN: Final = "example.com/home"
 ALICE: Final = "alice"
@@ -99,10 +99,10 @@ def copied(template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(template, tmp_path / "ledger"))
 
 
-def verified(directory: Path, **options: Any) -> VerificationReport:
+def verified(directory: Path, **options: Any) -> Verification:
     """What verification says of the ledger in `directory`, without opening it for writing."""
     path = directory / FILE
-    return Verification(lambda: _connected(path, 5), path, **{"stores": {}, "live": False, **options}).run()
+    return Verifier(lambda: _connected(path, 5), path, **{"stores": {}, "live": False, **options}).run()
 
 
 def execute(directory: Path, *statements: str, file: str = FILE) -> None:

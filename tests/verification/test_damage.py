@@ -82,7 +82,7 @@ def test_each_step_survives_damage(signed: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(run_module, "VerifierRows", lambda reader: Breaking(reader, question))
     report = verified(signed, live=True)
     assert "unreadable" in report.rules
-    assert report.findings[0].detail.endswith("A page is gone.")
+    assert report.problems[0].detail.endswith("A page is gone.")
 
 
 def test_head_beside_the_file_that_cannot_be_compared(signed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_stores_that_cannot_be_listed(signed: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("memoryos_uow._verification.stores._recorded", broken)
     report = verified(signed, live=True)
     assert report.rules == {"unreachable": 7}
-    assert "uow_stores" in [finding.store for finding in report.findings]
+    assert "uow_stores" in [finding.store for finding in report.problems]
     execute(signed, "DROP TABLE uow_stores")
     monkeypatch.undo()
     assert verified(signed, live=True).rules == {"unreachable": 6}

@@ -225,6 +225,6 @@ def test_report_as_json(signed: Path) -> None:
     """The report is plain values, with what is not proved in it."""
     execute(signed, "UPDATE uow_writes SET ts = 'x' WHERE id = 7")
     told = verified(signed).as_dict()
-    assert (told["ok"], told["level"], told["rules"], told["findings_total"]) == (False, "none", {"writes": 1}, 1)
+    assert (told["ok"], told["level"], told["rules"], told["problems_total"]) == (False, "none", {"writes": 1}, 1)
     assert told["not_proved"][1] == ALWAYS_OPEN
-    assert told["findings"][0]["rule"] == "writes"
+    assert told["problems"][0]["rule"] == "writes"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from memoryos_uow.abc import Reader
-    from memoryos_uow.verification import StoreCheck, VerificationReport
+    from memoryos_uow.verification import StoreCheck, Verification
 
 NOTE: Final = "store = 'notes' AND key = '{}'"
 
@@ -261,10 +261,10 @@ def test_what_stores_hold_is_compared(
     """What is missing, changed, damaged or back is named, with its record where the band allows."""
     damage(signed)
     report = verified(signed, live=True, content_key=content_key(KEY))
-    assert (rule, record) in [(one.rule, one.record) for one in report.findings], report.findings
+    assert (rule, record) in [(one.rule, one.record) for one in report.problems], report.problems
 
 
-def one_store(report: VerificationReport, name: str) -> StoreCheck:
+def one_store(report: Verification, name: str) -> StoreCheck:
     """What the report says of one store."""
     (found,) = (store for store in report.stores or () if store.store == name)
     return found
@@ -279,7 +279,7 @@ def test_what_is_gone_is_gone_everywhere(tmp_path: Path) -> None:
         with ledger.unit(space_id=ALICE, band="GREEN") as forget:
             forget["notes"].delete("fact")
         left = ledger.verify(gone=[forget.uow_id])
-        assert [(one.rule, one.store, one.record) for one in left.findings] == [("back", "embeddings", "fact")]
+        assert [(one.rule, one.store, one.record) for one in left.problems] == [("back", "embeddings", "fact")]
         assert ledger.verify(space_id=ALICE, gone=["fact"]).rules == {"back": 1}
         assert ledger.verify(space_id=BOB, gone=["fact"]).ok
         with ledger.unit(space_id=ALICE, band="GREEN") as uow:
@@ -295,7 +295,7 @@ def test_erased_records_are_gone(signed: Path) -> None:
         ledger.erase(space_id=ALICE, store="notes", key="n1", forget_context=True)
         ledger.erase(space_id=ALICE, store="files", key="2026/f1.txt")
         report = ledger.verify(space_id=ALICE, gone=["n1", "2026/f1.txt"])
-        assert (report.findings, report.erased) == ((), 2)
+        assert (report.problems, report.erased) == ((), 2)
         assert ledger.verify().ok
     (signed / "files/alice/2026").mkdir(exist_ok=True)
     rewrite(signed / "files/alice/2026/f1.txt", b"a file")
@@ -303,7 +303,7 @@ def test_erased_records_are_gone(signed: Path) -> None:
         signed, "INSERT INTO uow_documents (store, space_id, key, version, value) VALUES ('notes','alice','n1',3,'1')"
     )
     report = verified(signed, live=True, content_key=content_key(KEY))
-    assert {(one.store, one.rule) for one in report.findings} == {("notes", "unclaimed"), ("files", "unclaimed")}
+    assert {(one.store, one.rule) for one in report.problems} == {("notes", "unclaimed"), ("files", "unclaimed")}
     execute(signed, "DELETE FROM uow_sealed WHERE write_id = 1")
     assert "erasure" in verified(signed).rules
 
@@ -325,7 +325,7 @@ def test_without_the_content_key_less_can_be_said(signed: Path) -> None:
     execute(signed, "DELETE FROM uow_documents WHERE " + NOTE.format("r1"))
     with_key = verified(signed, live=True, content_key=content_key(KEY))
     assert with_key.rules == {"changed": 1, "missing": 1, "damaged": 1}  # the last is the full-text entry left over
-    assert all(one.record is None for one in with_key.findings)
+    assert all(one.record is None for one in with_key.problems)
 
 
 def test_black_writes_follow_other_bands(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_table_whose_spaces_share_keys(tmp_path: Path) -> None:
                 uow["shared"].upsert("k", {"n": number})
                 uow.sql("INSERT INTO shared VALUES (?, 1)", (f"own {number}",))
         report = ledger.verify()
-        assert report.ok, report.findings
+        assert report.ok, report.problems
         shared = one_store(report, "shared")
         assert (shared.records, shared.matched, shared.unclaimed) == (3, 1, 2)
         assert one_store(report, "sql").skipped is not None
@@ -390,7 +390,7 @@ def test_stores_that_cannot_be_asked(tmp_path: Path) -> None:
             uow["notes"].create("n", {})
         report = ledger.verify()
         assert report.rules == {"unreachable": 1}
-        assert "ZeroDivisionError" in report.findings[0].detail
+        assert "ZeroDivisionError" in report.problems[0].detail
     execute(tmp_path, "UPDATE uow_stores SET kind = 'of somebody'")
     assert verified(tmp_path, live=True).rules == {"unreachable": 1}
     execute(tmp_path, "DELETE FROM uow_stores")
@@ -418,7 +418,7 @@ def test_records_of_1_0_0_are_not_held_against_anybody(tmp_path: Path) -> None:
         "INSERT INTO uow_documents (store, space_id, key, version, value) VALUES ('notes', 'alice', 'before', 0, '1')",
     )
     report = verified(tmp_path, live=True)
-    assert (report.findings, report.without_receipt) == ((), 1)
+    assert (report.problems, report.without_receipt) == ((), 1)
     assert one_store(report, "notes").uncheckable == 1
 
 
@@ -438,7 +438,7 @@ def test_unit_that_publishes_meanwhile(tmp_path: Path, monkeypatch: pytest.Monke
 
         monkeypatch.setattr(FileStore, "contents", busy)
         report = ledger.verify()
-        assert (report.findings, report.units) == ((), 1)
+        assert (report.problems, report.units) == ((), 1)
         assert FileStore.capability is Capability.STAGED
         monkeypatch.undo()
         assert ledger.verify().ok
@@ -500,7 +500,7 @@ def test_shared_keys_and_one_space(tmp_path: Path) -> None:
                 uow["shared"].upsert(space, {"n": 1})
                 uow.publish("topic", {})
         report = ledger.verify(space_id=ALICE)
-        assert (report.findings, one_store(report, "shared").matched) == ((), 1)
+        assert (report.problems, one_store(report, "shared").matched) == ((), 1)
         assert one_store(ledger.verify(), "outbox").skipped == "Messages leave the outbox when they are delivered."
     execute(tmp_path, "UPDATE uow_ledger SET prev = 'x' WHERE commit_seq = 2")
     assert verified(tmp_path, space_id=ALICE).rules == {"log": 1}

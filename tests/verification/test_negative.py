@@ -312,7 +312,7 @@ def test_edited_rows_are_found(signed: Path, rule: str, change: str) -> None:
     execute(signed, *change.split("; "))
     report = verified(signed)
     assert not report.ok
-    assert rule in report.rules, report.findings
+    assert rule in report.rules, report.problems
 
 
 def test_nothing_is_found_where_nothing_is_wrong(signed: Path) -> None:
@@ -321,6 +321,6 @@ def test_nothing_is_found_where_nothing_is_wrong(signed: Path) -> None:
     from memoryos_uow._band_keys import content_key
 
     report = verified(signed, live=True, vkey=vkey_of(signed), checkpoint=checkpoint, content_key=content_key(KEY))
-    assert report.findings == ()
+    assert report.problems == ()
     assert (report.level, report.units, report.writes, report.signed_units) == ("anchored", 10, 22, 10)
     assert sum(store.uncheckable for store in report.stores or ()) == 0

@@ -17,7 +17,7 @@ from memoryos_uow._verification.stores import reached_stores
 from memoryos_uow._verification.units import UnitWalk
 from memoryos_uow.engines._transaction import SQLiteReader
 from memoryos_uow.errors import UnitOfWorkError, UsageError, VerificationError
-from memoryos_uow.verification import StoreCheck, VerificationLevel, VerificationReport
+from memoryos_uow.verification import StoreCheck, Verification, VerificationLevel
 
 if TYPE_CHECKING:
     import sqlite3
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from memoryos_uow.abc import Store
 
 FILE_PROBLEMS_MAX: Final = 100
+_CACHE_KIB: Final = 8_000  # several steps read the same neighbourhoods at once
 _LENIENT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class Verification:
+class Verifier:
     """One verification of one ledger; `run` does it."""
 
     def __init__(
@@ -64,7 +65,7 @@ class Verification:
         self._content_key = content_key
         self._tell = progress or (lambda _: None)
 
-    def run(self) -> VerificationReport:
+    def run(self) -> Verification:
         """Do every step; what does not hold becomes a finding, and only what prevents looking at all is raised.
 
         Raises:
@@ -76,7 +77,7 @@ class Verification:
         except UndecodableError:
             return self._run(lenient=True)
 
-    def _run(self, *, lenient: bool) -> VerificationReport:
+    def _run(self, *, lenient: bool) -> Verification:
         findings = Findings(lenient=lenient)
         released = _released_head.read(self._path)  # before the snapshot, which then cannot be older
         with self._snapshot(lenient=lenient) as reader, Scratch() as scratch:
@@ -92,10 +93,10 @@ class Verification:
             if claims is not None:
                 claims.flush()
                 checked = self._compare(rows, findings, scratch, claims.stores if walk.complete else None)
-        return VerificationReport(
+        return Verification(
             level=self._level(findings, log),
-            findings=tuple(findings.listed),
-            findings_total=findings.total,
+            problems=tuple(findings.listed),
+            problems_total=findings.total,
             rules=dict(findings.rules),
             units=walk.units,
             writes=walk.writes,
@@ -113,6 +114,7 @@ class Verification:
         """Lend a reader whose every query sees the ledger as it is now, whoever writes meanwhile."""
         with closing(self._connect()) as connection:
             connection.execute("PRAGMA query_only = ON")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             if lenient:
                 connection.text_factory = _LENIENT
             connection.execute("BEGIN")

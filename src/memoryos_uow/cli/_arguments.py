@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -51,6 +52,18 @@ def ledger_argument(command: F) -> F:
         envvar=ENVIRONMENT,
         callback=lambda _context, _parameter, text: existing_ledger(text),
     )(command)
+
+
+def a_time(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """Return a date or time in the form in which the ledger keeps times, so that texts compare as times do."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{text!r} is no date or time. Write 2026-11-22 or 2026-11-22T19:20:31Z.") from None
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def json_option(command: F) -> F:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from memoryos_uow._names import Band, Status
 from memoryos_uow._terminal import EMPTY, Column, printable, screen_width, table, wants_colour
-from memoryos_uow.cli._arguments import busy_timeout_option, json_option, ledger_argument
+from memoryos_uow.cli._arguments import a_time, busy_timeout_option, json_option, ledger_argument
 from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import note, note_basic, print_json
 from memoryos_uow.cli._reading import reading
@@ -34,18 +33,6 @@ _COLUMNS: Final = (
 _BASIC_COLUMNS: Final = (Column("UNIT"), Column("CREATED"), Column("COMMITTED"), Column("STATUS"))
 _SHADES: Final = {"committed": "green", "failed": "red", "rolled_back": "yellow", "pending": "yellow"}
 WITHHELD: Final = "(withheld)"
-
-
-def _since(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
-    """Return a date or time in the form in which the ledger keeps times, so that texts compare as times do."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no date or time. Write 2026-11-22 or 2026-11-22T19:20:31Z.") from None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @click.command(
@@ -75,7 +62,7 @@ def _since(_context: click.Context, _parameter: click.Parameter, text: str | Non
 @click.option("--actor", "actor_id", metavar="ID", help="Only units of this actor.")
 @click.option("--correlation", "correlation_id", metavar="ID", help="Only units with this correlation id.")
 @click.option(
-    "--since", metavar="TIME", callback=_since, help="Only units created then or later; UTC if it has no zone."
+    "--since", metavar="TIME", callback=a_time, help="Only units created then or later; UTC if it has no zone."
 )
 @click.option(
     "--limit", type=click.IntRange(min=0), default=50, metavar="N", help="How many at most; default 50, 0 means all."

@@ -27,6 +27,7 @@ from memoryos_uow.cli._prove import prove
 from memoryos_uow.cli._recover import recover
 from memoryos_uow.cli._relay import relay
 from memoryos_uow.cli._show import show
+from memoryos_uow.cli._stats import stats
 from memoryos_uow.cli._validate import validate
 from memoryos_uow.cli._verify import verify
 from memoryos_uow.errors import LedgerBusy, SchemaTooNew, UnitOfWorkError, UsageError
@@ -43,7 +44,7 @@ READER_GONE: Final = 141  # 128 + SIGPIPE
 
 _SECTIONS: Final = (
     ("See it work", ("demo",)),
-    ("Look at a ledger", ("list", "show", "validate", "verify")),
+    ("Look at a ledger", ("list", "show", "stats", "validate", "verify")),
     ("Deliver what was published", ("relay", "outbox")),
     ("After a crash", ("recover",)),
     ("Prove it to others", ("keys", "checkpoint", "prove", "check-proof", "export", "check-export")),
@@ -174,6 +175,7 @@ for _command in (
     demo,
     list_units,
     show,
+    stats,
     validate,
     verify,
     relay,

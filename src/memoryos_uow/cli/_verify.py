@@ -10,7 +10,7 @@ import click
 from memoryos_uow import _band_keys
 from memoryos_uow._migrations import Kind, inspect
 from memoryos_uow._terminal import count, printable, screen_width, wrap
-from memoryos_uow._verification import Verification
+from memoryos_uow._verification import Verifier
 from memoryos_uow.cli._arguments import busy_timeout_option, json_option, ledger_argument
 from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import print_json
@@ -23,7 +23,7 @@ from memoryos_uow.verification import ALWAYS_OPEN
 if TYPE_CHECKING:
     import sqlite3
 
-    from memoryos_uow.verification import Finding, StoreCheck, VerificationReport
+    from memoryos_uow.verification import Finding, StoreCheck, Verification
 
 _SHOWN_MAX: Final = 50
 _CHECKPOINT_BYTES_MAX: Final = 1_000_000
@@ -36,7 +36,7 @@ _CHECKPOINT_BYTES_MAX: Final = 1_000_000
         "memoryos-uow verify memory.db",
         "memoryos-uow verify memory.db --checkpoint monday.checkpoint --vkey example.com/uow+179ca885+AURn...",
         "memoryos-uow verify memory.db --space alice --gone note-17",
-        "memoryos-uow verify memory.db --no-live --json | jq .findings",
+        "memoryos-uow verify memory.db --no-live --json | jq .problems",
     ),
 )
 @ledger_argument
@@ -79,7 +79,7 @@ def verify(
     if gone and no_live:
         raise click.UsageError("--gone asks the stores, so --no-live cannot go with it.")
     with Steps("Verifying") as steps:
-        report = Verification(
+        report = Verifier(
             lambda: _connected(ledger, busy_timeout),
             ledger.absolute(),
             stores={},
@@ -140,11 +140,11 @@ def _text_of(path: Path) -> str:
         ) from None
 
 
-def _print(report: VerificationReport) -> None:
-    for finding in report.findings[:_SHOWN_MAX]:
+def _print(report: Verification) -> None:
+    for finding in report.problems[:_SHOWN_MAX]:
         _print_finding(finding)
-    if report.findings_total > _SHOWN_MAX:
-        click.echo(f"and {report.findings_total - _SHOWN_MAX:,} more findings; --json lists the first thousand.")
+    if report.problems_total > _SHOWN_MAX:
+        click.echo(f"and {report.problems_total - _SHOWN_MAX:,} more problems; --json lists the first thousand.")
     _line(f"{count(report.units, 'unit')} and {count(report.writes, 'write')} recomputed, {_signed(report)}.")
     if report.erased:
         _line(
@@ -157,7 +157,7 @@ def _print(report: VerificationReport) -> None:
     _line(
         f"Verified to level {report.level}."
         if report.ok
-        else f"{count(report.findings_total, 'finding')}: this ledger is not as its receipts say."
+        else f"{count(report.problems_total, 'problem')}: this ledger is not as its receipts say."
     )
     _line(f"Not proved: {report.not_proved} {ALWAYS_OPEN}")
 
@@ -174,7 +174,7 @@ def _print_finding(finding: Finding) -> None:
         click.echo(line)
 
 
-def _signed(report: VerificationReport) -> str:
+def _signed(report: Verification) -> str:
     if not report.signed_units:
         return "none of them signed"
     if report.signed_units == report.units:

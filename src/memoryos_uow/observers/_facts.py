@@ -32,7 +32,7 @@ class UnitEnded:
     commit_us: int | None
     """From the block's end to the decision; None if there was none."""
     in_doubt: bool
-    """Its outcome is not known, or some store has not shown its part yet."""
+    """It is committed, and the ledger notes a store that has not shown its part yet: recovery will settle it."""
     store_count: int
     write_count: int
     bytes_written: int

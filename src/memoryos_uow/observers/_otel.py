@@ -7,7 +7,7 @@ comes later. Semantic conventions: ``error.type`` is stable and absent on succes
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,38 +16,36 @@ from memoryos_uow.observers import _names as names
 from memoryos_uow.observers._facts import UnitEnded, UnitRecovered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
 _NOBODY: Final = frozenset({"ProxyTracerProvider", "NoOpTracerProvider", "_ProxyMeterProvider", "NoOpMeterProvider"})
+_SUPPRESSED: Final = "suppress_instrumentation"
 _US_PER_S: Final = 1_000_000
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _BYTES: Final = (256, 1024, 4096, 16384, 65536, 262144, 1048576, 16777216)
 _SPAN_OF: Final = {"committed": names.SPAN_COMMIT}
 
 
+def providers() -> tuple[Any, Any]:
+    """Return the tracer provider and the meter provider that the application has set up, None for one that it has not.
+
+    Neither is given while the application has switched instrumentation off, as exporters do for their own work.
+    """
+    context = sys.modules.get("opentelemetry.context")
+    if context is None or context.get_value(_SUPPRESSED):
+        return None, None
+    return (
+        _provider("opentelemetry.trace", "get_tracer_provider"),
+        _provider("opentelemetry.metrics", "get_meter_provider"),
+    )
+
+
 def _provider(module: str, function: str) -> Any:
-    """Return the provider that the application has set up, or None."""
     api = sys.modules.get(module)
     if api is None:
         return None
     provider = getattr(api, function)()
     return None if type(provider).__name__ in _NOBODY else provider
-
-
-def tracer_provider() -> Any:
-    """Return the application's tracer provider, or None."""
-    return _provider("opentelemetry.trace", "get_tracer_provider")
-
-
-def meter_provider() -> Any:
-    """Return the application's meter provider, or None."""
-    return _provider("opentelemetry.metrics", "get_meter_provider")
-
-
-def is_wanted() -> bool:
-    """Say whether anybody has set up an SDK."""
-    return tracer_provider() is not None or meter_provider() is not None
 
 
 def current_traceparent() -> str | None:
@@ -61,45 +59,44 @@ def current_traceparent() -> str | None:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
-@contextmanager
-def emit(fact: UnitEnded | UnitRecovered) -> Iterator[None]:
-    """Record the unit's span and metrics; in the block its span is the current one."""
-    with _span(fact):
-        meters = meter_provider()
-        if meters is not None:
-            _instruments(meters).record(fact)
-        yield
-
-
 # Spans
 
 
-def _nanoseconds(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
-
-
-def _span(fact: UnitEnded | UnitRecovered) -> AbstractContextManager[object]:
-    provider = tracer_provider()
+def emit_span(fact: UnitEnded | UnitRecovered, made: list[Any]) -> None:
+    """Record the unit's span, and add it to `made`."""
+    provider, _ = providers()
     if provider is None:
-        return nullcontext()
+        return
     from opentelemetry import trace  # noqa: PLC0415 - loaded by the application already
 
     start = _nanoseconds(fact.started_ts)
     recovered = isinstance(fact, UnitRecovered)
-    name = names.SPAN_RECOVER if recovered else _SPAN_OF.get(fact.outcome, names.SPAN_ROLLBACK)
-    span = provider.get_tracer(names.SCOPE, __version__).start_span(
-        name,
+    span = _tracer(provider).start_span(
+        names.SPAN_RECOVER if recovered else _SPAN_OF.get(fact.outcome, names.SPAN_ROLLBACK),
         kind=trace.SpanKind.INTERNAL,
         start_time=start,
         attributes=fact.attributes(),
         links=_links(fact.traceparent) if isinstance(fact, UnitRecovered) else None,
     )
+    made.append(span)
     if fact.outcome in ("failed", "in_doubt"):
         span.set_status(trace.Status(trace.StatusCode.ERROR))
     hidden = isinstance(fact, UnitEnded) and not fact.shows_timings
     span.end(start if hidden else start + fact.duration_us * 1000)
-    return trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False)
+
+
+def current(made: list[Any]) -> AbstractContextManager[object]:
+    """Return a block in which the span in `made`, if there is one, is the current one."""
+    if not made:
+        return nullcontext()
+    from opentelemetry import trace  # noqa: PLC0415
+
+    return trace.use_span(made[0], end_on_exit=False, record_exception=False, set_status_on_exception=False)
+
+
+def _nanoseconds(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
 
 
 def _links(traceparent: str | None) -> list[Any]:
@@ -119,6 +116,13 @@ def _links(traceparent: str | None) -> list[Any]:
 
 
 # Metrics
+
+
+def emit_metrics(fact: UnitEnded | UnitRecovered, _made: list[Any]) -> None:
+    """Record what the unit adds to the metrics."""
+    _, provider = providers()
+    if provider is not None:
+        _instruments(provider).record(fact)
 
 
 class _Instruments:
@@ -167,6 +171,8 @@ class _Instruments:
 
 
 _known: dict[int, _Instruments] = {}
+_tracers: dict[int, tuple[Any, Any]] = {}
+"""By identity of the provider, which is kept along, so that no other one gets it: the provider and its tracer."""
 
 
 def _instruments(provider: Any) -> _Instruments:
@@ -174,3 +180,10 @@ def _instruments(provider: Any) -> _Instruments:
     if found is None:
         found = _known[id(provider)] = _Instruments(provider)
     return found
+
+
+def _tracer(provider: Any) -> Any:
+    found = _tracers.get(id(provider))
+    if found is None:
+        found = _tracers[id(provider)] = (provider, provider.get_tracer(names.SCOPE, __version__))
+    return found[1]

@@ -2,23 +2,27 @@
 
 Promise: where nobody listens a unit costs a look at what is loaded; where somebody does, what is told is put into a
 queue together with the caller's context: spans have the caller's span as parent, log events the fields bound there.
+Receivers do not depend on each other: one that raises keeps nothing from the rest. Of a unit that a receiver makes
+nobody is told, or telling would never end.
 """
 
 from __future__ import annotations
 
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _log
 from memoryos_uow.observers import _otel, _structlog
 from memoryos_uow.observers._worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from memoryos_uow.observers._facts import UnitEnded, UnitRecovered
+
+    Facts = Sequence[UnitEnded | UnitRecovered]
 
 
 class TelemetryMode(StrEnum):
@@ -35,6 +39,22 @@ class TelemetryMode(StrEnum):
 worker = Worker()
 """One queue and one thread for all ledgers of the process."""
 
+_is_telling: Final[ContextVar[bool]] = ContextVar("memoryos_uow_is_telling", default=False)
+
+
+class _Exit:
+    """Keeps the worker's flush ahead of the shutdown of each SDK that the application sets up."""
+
+    providers: tuple[Any, Any] | None = None
+
+    def watch(self, providers: tuple[Any, Any]) -> None:
+        if providers != self.providers:
+            self.providers = providers
+            worker.come_first_at_exit()
+
+
+_exit: Final = _Exit()
+
 
 class Telemetry:
     """What one ledger tells."""
@@ -44,27 +64,49 @@ class Telemetry:
 
     def is_wanted(self) -> bool:
         """Say whether anybody listens now."""
-        return self._mode is not TelemetryMode.OFF and (_structlog.is_wanted() or _otel.is_wanted())
+        if self._mode is TelemetryMode.OFF or _is_telling.get():
+            return False
+        return _structlog.is_wanted() or _otel.providers() != (None, None)
 
     def traceparent(self) -> str | None:
         """Return the W3C ``traceparent`` of the caller's span, to be stored with a unit that may need recovery."""
-        return None if self._mode is TelemetryMode.OFF else _otel.current_traceparent()
+        try:
+            return None if self._mode is TelemetryMode.OFF else _otel.current_traceparent()
+        except Exception:  # noqa: BLE001 - a span of the application's own making never fails a unit
+            return None
 
-    def tell(self, make: Callable[[], UnitEnded | UnitRecovered]) -> None:
+    def tell(self, make: Callable[[], Facts]) -> None:
         """Tell whoever listens what `make` returns; it is called only if somebody does. Never raises."""
         try:
             if not self.is_wanted():
                 return
-            told = partial(_tell, make())
+            facts = make()
             if self._mode is TelemetryMode.INLINE:
-                told()
+                _tell(facts)
             else:
-                worker.put(partial(copy_context().run, told))
+                _exit.watch(_otel.providers())
+                worker.put(partial(copy_context().run, _tell, facts), units=len(facts))
         except Exception as error:  # noqa: BLE001 - a unit never fails because of who watches it
             _log.warn("uow.telemetry_failed", error_type=type(error).__name__)
 
 
-def _tell(fact: UnitEnded | UnitRecovered) -> None:
-    with _otel.emit(fact):
-        if _structlog.is_wanted():
-            _structlog.emit(fact)
+def _tell(facts: Facts) -> None:
+    token = _is_telling.set(True)
+    try:
+        errors: list[Exception] = []
+        for fact in facts:
+            _tell_all_receivers(fact, errors)
+        if errors:
+            raise errors[0]
+    finally:
+        _is_telling.reset(token)
+
+
+def _tell_all_receivers(fact: UnitEnded | UnitRecovered, errors: list[Exception]) -> None:
+    span: list[Any] = []
+    for receive in (_otel.emit_span, _otel.emit_metrics, _structlog.emit):
+        try:
+            with _otel.current(span):
+                receive(fact, span)
+        except Exception as error:  # noqa: BLE001 - the others are told all the same
+            errors.append(error)

@@ -1,7 +1,8 @@
 """A bounded queue and one background thread that empties it.
 
 Promise: `put` neither waits nor raises; what finds the queue full is dropped and counted. The thread starts with the
-first item, starts anew in a forked child (whose parent keeps what was queued), and has a bounded time at exit.
+first item, starts anew in a forked child (whose parent keeps what was queued), and has a bounded time at exit. It is
+woken rarely: what is put within `GATHER_S` is done together, because each waking takes the interpreter from a unit.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CAPACITY: Final = 4096
+GATHER_S: Final = 0.2
 EXIT_WAIT_S: Final = 1.0
 
 
@@ -26,46 +28,58 @@ class Worker:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
+        self._many = max(capacity // 4, 1)
         self._waiting: deque[Callable[[], object]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._busy = False
+        self._flushing = 0
         self._unreported = 0
         self.dropped = 0
-        """How many calls found the queue full since the process began."""
+        """How many units found the queue full since the process began."""
         self.failed = 0
         """How many calls raised."""
         os.register_at_fork(after_in_child=self._begin_anew)
-        atexit.register(self.flush, EXIT_WAIT_S)
 
     def _begin_anew(self) -> None:
         self._waiting.clear()
         self._changed = threading.Condition()
         self._thread = None
         self._busy = False
+        self._flushing = self._unreported = self.dropped = self.failed = 0
 
-    def put(self, call: Callable[[], object]) -> None:
-        """Have `call` run soon, or drop it if too many wait already."""
+    def put(self, call: Callable[[], object], *, units: int = 1) -> None:
+        """Have `call`, which is about so many `units`, run soon, or drop it if too many wait already."""
         with self._changed:
-            if len(self._waiting) >= self._capacity:
-                self.dropped += 1
-                self._unreported += 1
+            count = len(self._waiting)
+            if count >= self._capacity:
+                self.dropped += units
+                self._unreported += units
                 return
             self._waiting.append(call)
             if self._thread is None:
-                self._start()
-            elif not self._busy:
+                self._start(units)
+            elif not count or count + 1 == self._many:
                 self._changed.notify_all()
 
-    def _start(self) -> None:
+    def _start(self, units: int) -> None:
         thread = threading.Thread(target=self._work, name="memoryos-uow-telemetry", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the interpreter is going down, or can have no more threads
-            self.dropped += len(self._waiting)
+            self.dropped += units
+            self._unreported += units
             self._waiting.clear()
         else:
             self._thread = thread
+
+    def come_first_at_exit(self) -> None:
+        """Have the interpreter's exit flush before it runs any handler registered so far, such as an SDK's shutdown."""
+        atexit.unregister(self._flush_at_exit)
+        atexit.register(self._flush_at_exit)
+
+    def _flush_at_exit(self) -> None:
+        self.flush(EXIT_WAIT_S)
 
     def _work(self) -> None:
         while True:
@@ -74,6 +88,7 @@ class Worker:
                 self._changed.notify_all()
                 while not self._waiting:
                     self._changed.wait()
+                self._changed.wait_for(lambda: self._flushing or len(self._waiting) >= self._many, timeout=GATHER_S)
                 self._busy = True
             self._empty()
             self._report_drops()
@@ -83,19 +98,27 @@ class Worker:
             call = self._waiting.popleft()
             try:
                 call()
-            except Exception as error:  # noqa: BLE001 - a receiver of the application's may raise anything
+            except BaseException as error:  # noqa: BLE001 - receivers of the application's may raise anything
                 self.failed += 1
                 if self.failed == 1:
                     _log.warn("uow.telemetry_failed", error_type=type(error).__name__)
 
     def _report_drops(self) -> None:
-        if self._unreported:
-            _log.warn("uow.telemetry_dropped", dropped=self._unreported)
-            self._unreported = 0
+        with self._changed:
+            dropped, self._unreported = self._unreported, 0
+        if dropped:
+            _log.warn("uow.telemetry_dropped", dropped=dropped)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything put so far has run; return whether that was so within `timeout_s` seconds."""
+        if threading.current_thread() is self._thread:
+            return False  # a receiver asks: what it is being told now cannot be over
         with self._changed:
-            return self._changed.wait_for(
-                lambda: self._thread is None or not (self._waiting or self._busy), timeout=timeout_s
-            )
+            self._flushing += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(
+                    lambda: self._thread is None or not (self._waiting or self._busy), timeout=timeout_s
+                )
+            finally:
+                self._flushing -= 1

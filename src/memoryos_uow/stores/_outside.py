@@ -28,7 +28,8 @@ _PENDING: Final = (
     "SELECT uow_id, payload FROM uow_redo WHERE store = ? AND space_id = ? AND key = ? AND commit_seq = ?"
     " ORDER BY seq DESC LIMIT 1"
 )
-_ALL: Final = "SELECT id, space_id, key, version, digest, size FROM uow_heads WHERE store = ? ORDER BY id"
+# +store keeps SQLite from an index, and so from sorting all that is found by it.
+_ALL: Final = "SELECT id, space_id, key, version, digest, size FROM uow_heads WHERE +store = ? ORDER BY id"
 _WAITING: Final = "SELECT 1 FROM uow_redo WHERE store = ? AND space_id = ? AND key = ?"
 _LOOKS_MAX: Final = 100
 

@@ -1,0 +1,15 @@
+"""Statistics of a ledger: exact, answered from what was added up before, and disposable.
+
+A million rows cannot be added up within a second, and nothing may be added to the commit path for it. So each unit is
+read once, when somebody first asks after it: it is added to tallies by band, space, actor, store and hour, which are
+kept beside the ledger in ``<ledger>-stats`` (`side`). A tally counts how many units took so many microseconds, so that
+percentiles stay exact. Questions that no tally answers (two criteria at once, parts of an hour) read rows (`ask`).
+
+Promise: the answer is the same as if all rows were read. What a unit's band withholds enters no tally (`facts`).
+"""
+
+from memoryos_uow._statistics.ask import Question, statistics
+from memoryos_uow._statistics.side import forget
+from memoryos_uow._statistics.tally import Tally, durations
+
+__all__ = ["Question", "Tally", "durations", "forget", "statistics"]
