@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from benchmarks import (
     bench_migration,
     bench_opening,
+    bench_peers,
     bench_processes,
     bench_profile,
     bench_queries,
@@ -25,17 +26,22 @@ from benchmarks import (
     bench_stores,
     bench_streaming,
     bench_threads,
+    bench_three,
     bench_unit,
     bench_verify,
     counts,
+    targets,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 TABLES: Final[dict[str, Callable[[], None]]] = {
+    "targets": partial(targets.main, []),
     "unit": partial(bench_unit.main, []),
     "slow-disk": partial(bench_unit.main, ["--slow", "2000", "--rounds", "1000", "--warmup", "3000"]),
+    "peers": partial(bench_peers.main, []),
+    "three": partial(bench_three.main, []),
     "stores": partial(bench_stores.main, []),
     "threads": partial(bench_threads.main, []),
     "threads-slow-disk": partial(bench_threads.main, ["--slow", "2000", "--rounds", "8"]),

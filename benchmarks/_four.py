@@ -88,7 +88,7 @@ class FourByHand(FourStores):
         key, blob = self._next()
         digest = hashlib.sha256(blob).hexdigest()
         if len(blob) >= INLINE_BELOW:
-            self._write_file(digest, blob)
+            write_file(self.folder, digest, blob)
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             self._write_rows(key, digest, blob)
@@ -116,18 +116,20 @@ class FourByHand(FourStores):
             (SPACE, key, digest, len(blob), blob if len(blob) < INLINE_BELOW else None),
         )
 
-    def _write_file(self, name: str, content: bytes) -> None:
-        temporary = self.folder / f"{name}.new"
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self.folder / name)
-        directory = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
     def close(self) -> None:
         self.connection.close()
+
+
+def write_file(folder: Path, name: str, content: bytes) -> None:
+    """Make a file durable under a temporary name, rename it, and make that durable too."""
+    temporary = folder / f"{name}.new"
+    with temporary.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(folder / name)
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

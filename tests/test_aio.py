@@ -32,6 +32,8 @@ from tests.units import SPACE, OwnError, four_stores
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from memoryos_uow import Message
+
     Loop = Callable[[], asyncio.AbstractEventLoop]
 
 pytestmark = pytest.mark.parametrize("loop", LOOPS)
@@ -668,6 +670,11 @@ def test_the_async_ledger(tmp_path: Any, loop: Loop) -> None:
             assert await ledger.receipt(uow.uow_id) == uow.receipt
             assert await ledger.validate() == []
             assert (await ledger.recover()).rolled_back == ()
+            assert (await ledger.verify(space_id=SPACE)).ok
+            assert (await ledger.stats(band="GREEN")).total.units == 1
+            assert "memoryos-uow/" in await ledger.checkpoint()
+            assert (await ledger.erase(space_id=SPACE, store="notes", key="a")).complete
+            assert await ledger["notes"].get("a", space_id=SPACE) is None
             assert "memory.db" in repr(ledger)
             assert "documents" in repr(ledger["notes"])
             assert not ledger.closed
@@ -678,6 +685,50 @@ def test_the_async_ledger(tmp_path: Any, loop: Loop) -> None:
         await opened.close()
         with pytest.raises(UsageError, match="made of an open Ledger"):
             AsyncLedger("memory.db")
+
+    run(loop, main())
+
+
+def test_a_relay_works_beside_the_loop(ledger: Ledger, loop: Loop) -> None:
+    """Its sink may block without stopping the loop; a cancelled relay ends after the message that it is delivering."""
+    heard: list[object] = []
+    delivering, may_go_on = threading.Event(), threading.Event()
+
+    def sink(message: Message) -> None:
+        delivering.set()
+        assert may_go_on.wait(60)
+        heard.append(message.payload)
+
+    async def main() -> None:
+        face = AsyncLedger(ledger)
+        async with face.unit(space_id=SPACE, band="GREEN") as uow:
+            for number in range(3):
+                uow.publish("t", number, key="k")
+        relay = asyncio.create_task(face.relay(sink))
+        while not delivering.is_set():
+            await asyncio.sleep(0)
+        relay.cancel()
+        await asyncio.sleep(0)  # the cancellation is in the relay's hands
+        assert not relay.done()
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await relay
+        assert heard == [0]
+        assert (await face.relay(heard.append, topics=["t"], until_empty=True)).delivered == 2
+        with pytest.raises(UsageError, match="threading.Event"):
+            await face.relay(sink, stop=asyncio.Event())  # type: ignore[arg-type]
+
+    run(loop, main())
+
+
+def test_erasing_inside_an_open_unit_is_refused(ledger: Ledger, loop: Loop) -> None:
+    """An erasure is a unit of the task's own, in whichever thread: it says so instead of waiting for the lock."""
+
+    async def main() -> None:
+        async with unit(ledger) as uow:
+            await uow.sql("SELECT 1")
+            with pytest.raises(UsageError, match="open already"):
+                await AsyncLedger(ledger).erase(space_id=SPACE, store="notes", key="a")
 
     run(loop, main())
 

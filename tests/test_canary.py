@@ -21,7 +21,7 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from memoryos_uow import Band, Ledger, UnitOfWorkError
+from memoryos_uow import Band, Ledger, UnitOfWorkError, telemetry
 from memoryos_uow.cli._program import program
 from memoryos_uow.errors import LedgerBusy
 from memoryos_uow.stores import BlobStore, DocumentStore, FileStore, SQLiteFileStore, TableStore, VectorStore
@@ -29,6 +29,7 @@ from memoryos_uow.testing._forks import fork, kill_own_process
 from tests.leftovers import at_effect
 from tests.memory_dir import memory_dir
 from tests.units import locked
+from tests.watching import WAIT_S, sdk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,6 +68,7 @@ MAY_SHOW: Final[dict[str, dict[str, frozenset[Any]]]] = {
     "rows": {"key": NOT_BLACK, "error": GREEN, **dict.fromkeys(CONTEXT, ALL)},
     "receipts": {},
     "logs": {**dict.fromkeys(CONTEXT, GREEN_AMBER), "actor": GREEN, "key": GREEN},
+    "spans": {},
     "raised": {"key": GREEN},
     "reprs": {},
     "commands": {
@@ -124,6 +126,7 @@ class Scene:
     raised: list[BaseException] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    telemetry: Callable[[], Iterator[str]] = lambda: iter(())
 
     @property
     def path(self) -> Path:
@@ -529,7 +532,14 @@ def receipts(scene: Scene) -> Iterator[str]:
 
 def logs(scene: Scene) -> Iterator[str]:
     """What structlog and logging were given."""
+    assert telemetry.flush(WAIT_S)
     yield from scene.log
+
+
+def spans(scene: Scene) -> Iterator[str]:
+    """What an OpenTelemetry SDK was given: spans and metrics."""
+    assert telemetry.flush(WAIT_S)
+    yield from scene.telemetry()
 
 
 def raised(scene: Scene) -> Iterator[str]:
@@ -583,6 +593,7 @@ SURFACES: Final[dict[str, Callable[[Scene], Iterator[str]]]] = {
     "rows": rows,
     "receipts": receipts,
     "logs": logs,
+    "spans": spans,
     "raised": raised,
     "reprs": reprs,
     "commands": commands,
@@ -614,14 +625,27 @@ def log() -> Iterator[list[str]]:
     logger.setLevel(level)
 
 
+@pytest.fixture
+def told() -> Iterator[Callable[[], Iterator[str]]]:
+    """Everything that the library tells an OpenTelemetry SDK, as text."""
+    with sdk() as (_, exporter, reader):
+
+        def read() -> Iterator[str]:
+            yield from (span.to_json() for span in exporter.get_finished_spans())
+            data = reader.get_metrics_data()
+            yield data.to_json() if data else ""
+
+        yield read
+
+
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
 def test_no_mark_comes_out_where_its_band_forbids_it(
-    path: Callable[[Scene], None], tmp_path: Path, log: list[str]
+    path: Callable[[Scene], None], tmp_path: Path, log: list[str], told: Callable[[], Iterator[str]]
 ) -> None:
     """On this way, with all four bands, no surface shows a mark beyond what the table allows."""
     with memory_dir(tmp_path / "world") as place:
         os.chmod(place, 0o700)  # noqa: PTH101 - of an existing directory
-        scene = Scene(place, log=log)
+        scene = Scene(place, log=log, telemetry=told)
         path(scene)
         gc.collect()
         surfaces = dict(SURFACES)

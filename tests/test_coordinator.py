@@ -248,6 +248,24 @@ def test_a_failure_in_a_closed_ledger_is_logged(ledger: Ledger, caplog: pytest.L
     ]
 
 
+def test_a_failure_is_recorded_later_while_this_thread_holds_the_lock_elsewhere(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A unit of a second Ledger object on the file fails while one of the first holds the lock: its row comes later."""
+    failed = ledger.unit(space_id=SPACE, band="GREEN")
+    with caplog.at_level(logging.WARNING, "memoryos_uow"):
+        with Ledger.open(ledger.path) as first, first.unit(space_id=SPACE, band="GREEN") as holds:
+            holds.sql("SELECT 1")
+            with pytest.raises(OwnError), failed:
+                failed["notes"].create("n1", 1)
+                raise OwnError(MARKER)
+        ledger.recover()
+        ledger.close()
+    assert caplog.records == []
+    with Ledger.open(ledger.path) as again:
+        assert [unit.status for unit in again.units() if unit.uow_id == failed.uow_id] == ["failed"]
+
+
 def test_a_commit_into_a_closed_ledger_fails(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     """A block that ends well after its ledger was closed is told so; its unit is failed, not pending."""
     uow = ledger.unit(space_id=SPACE, band="GREEN")

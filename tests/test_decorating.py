@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from memoryos_uow import ConflictError, UnitTimeout, UsageError, _ambient, unit_of_work
+from tests.naming import plain_repr
 from tests.units import SPACE, OwnError, rows, statuses
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def generator(uow: object) -> Any:
     yield 1
 
 
-@pytest.mark.parametrize("fn", [of_no_argument, of_keywords_only, generator, "f", None], ids=repr)
+@pytest.mark.parametrize("fn", [of_no_argument, of_keywords_only, generator, "f", None], ids=plain_repr)
 def test_what_cannot_be_decorated(fn: Any) -> None:
     """It is said at once, with a hint."""
     with pytest.raises(UsageError) as caught:
@@ -211,7 +212,7 @@ def test_forgotten_brackets() -> None:
         {"idempotency_key": ""},
         {"ledger": "memory.db"},
     ],
-    ids=repr,
+    ids=plain_repr,
 )
 def test_wrong_options_are_noticed_when_decorating(wrong: dict[str, Any]) -> None:
     """What is known then is checked then, with a hint; nothing is opened."""
@@ -221,7 +222,9 @@ def test_wrong_options_are_noticed_when_decorating(wrong: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"band": "PURPLE"}, {"space_id": ""}, {"attempts": 0}, {"timeout": -1}, {"idempotency_key": 7}], ids=repr
+    "wrong",
+    [{"band": "PURPLE"}, {"space_id": ""}, {"attempts": 0}, {"timeout": -1}, {"idempotency_key": 7}],
+    ids=plain_repr,
 )
 def test_wrong_answers_of_options_are_noticed_when_called(ledger: Ledger, wrong: dict[str, Any]) -> None:
     """What only a call can tell is checked before the function runs."""

@@ -10,6 +10,7 @@ import pytest
 from memoryos_uow import InDoubtError, RecordExists, UsageError, _ambient
 from memoryos_uow.engines import sqlite as engine_module
 from memoryos_uow.errors import LedgerError
+from tests.naming import plain_repr
 from tests.processes import forked
 from tests.units import MARKER, SPACE, OwnError, rows, throw
 
@@ -146,7 +147,7 @@ async def a_coroutine_function(_: object) -> None:
     """Nobody would await it."""
 
 
-@pytest.mark.parametrize("wrong", [None, "f", 7, a_coroutine_function], ids=repr)
+@pytest.mark.parametrize("wrong", [None, "f", 7, a_coroutine_function], ids=plain_repr)
 def test_what_cannot_be_a_hook(ledger: Ledger, wrong: Any) -> None:
     """It is refused where it is registered, with a hint, and the unit goes on."""
     with unit(ledger) as uow:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from memoryos_uow import Ledger, _ed25519, _merkle, _notes, _proofs, _receipt_log
+from memoryos_uow import Ledger, _ed25519, _merkle, _notes, _proofs, _receipt_tree, _released_head
+from memoryos_uow._receipt_log import Sealed
 from memoryos_uow.errors import LedgerCorrupt, LedgerError, LedgerRollback, RecordExists, UsageError
 from tests.signers import ORIGIN, key_file, put, signer, tamper
 from tests.units import OwnError, python, rows, throw
@@ -38,49 +39,6 @@ def assert_sound(path: Path) -> int:
         assert commit_seq == kept[0][0] + index
         assert nodes == b"".join(frontier.append(_merkle.leaf_hash(entry)))
     return len(kept)
-
-
-def test_the_log_is_the_tree_over_the_receipts(ledger: Ledger) -> None:
-    """Root, leaves and both kinds of proof at every size are those of the receipts themselves."""
-    for number in range(13):
-        put(ledger, str(number), space_id=f"s{number % 3}")
-    leaves = [_merkle.leaf_hash(entry) for entry in receipts(ledger.path)]
-    roots = [_merkle.tree_root(leaves[:size]) for size in range(14)]
-    with ledger._opened.engine.reader() as reader:
-        assert _receipt_log.size(reader) == 13
-        assert _receipt_log.root(reader) == roots[13]
-        assert [_receipt_log.root(reader, size) for size in range(14)] == roots
-        assert [_receipt_log.leaf(reader, index) for index in range(13)] == leaves
-        for new in range(1, 14):
-            for index in range(new):
-                path = _receipt_log.inclusion(reader, index, new)
-                assert _merkle.check_inclusion(index, new, leaves[index], path, roots[new])
-                proof = _receipt_log.consistency(reader, index + 1, new)
-                assert _merkle.check_consistency(index + 1, new, roots[index + 1], roots[new], proof)
-
-
-def test_what_is_not_in_the_log_is_a_wrong_question(ledger: Ledger) -> None:
-    """Sizes and leaves beyond the log are refused; an empty log has the root of nothing."""
-    with ledger._opened.engine.reader() as reader:
-        assert _receipt_log.root(reader) == _merkle.EMPTY_ROOT
-        for ask in (
-            lambda: _receipt_log.root(reader, 1),
-            lambda: _receipt_log.inclusion(reader, 0, 0),
-            lambda: _receipt_log.inclusion(reader, 0, 1),
-            lambda: _receipt_log.consistency(reader, 1, 0),
-            lambda: _receipt_log.root(reader, -1),
-        ):
-            with pytest.raises(UsageError):
-                ask()
-
-
-def test_a_damaged_row_is_named(ledger: Ledger) -> None:
-    """Hashes that are missing are reported with their leaf, as damage and not as something else."""
-    for number in range(3):
-        put(ledger, str(number))
-    tamper(ledger.path, "UPDATE uow_ledger SET nodes = x'00' WHERE commit_seq = 2")
-    with ledger._opened.engine.reader() as reader, pytest.raises(LedgerCorrupt, match="leaf 1"):
-        _receipt_log.root(reader, 2)
 
 
 def test_failed_units_leave_no_gap(ledger: Ledger) -> None:
@@ -292,7 +250,7 @@ def test_a_leaf_that_was_undone_is_in_no_checkpoint(ledger: Ledger) -> None:
     assert opened.log is not None
     tx = opened.engine.begin()
     try:
-        before = _receipt_log.end(tx)
+        before = _receipt_tree.end(tx)
         opened.log.append(tx, before, 2, b"a unit that is undone, behind a savepoint")
         sealed = opened.log.seal(tx, before, [(1, 1)])
         assert sealed.size == 1
@@ -320,26 +278,51 @@ def test_units_keep_their_row_numbers_when_the_file_is_rewritten(tmp_path: Path)
     assert receipts(path) == receipts(copy) == before
 
 
-def test_no_question_reads_the_whole_log(ledger: Ledger) -> None:
-    """Size, end and every hash are found by primary key, however long the log is."""
-    with ledger._opened.engine.reader() as reader:
-        steps = 0
+def test_heads_are_released_by_several_threads_in_any_order(tmp_path: Path) -> None:
+    """Leaders of successive batches release at the same time: neither the process nor the file goes back."""
 
-        def count() -> int:
-            nonlocal steps
-            steps += 1
-            return 0
+    class Slow(int):
+        """A place in the log at which comparing takes so long that another thread releases meanwhile."""
 
-        reader.connection.set_progress_handler(count, 1)
-        _receipt_log.size(reader)
-        few = steps
-    for number in range(40):
-        put(ledger, str(number))
-    with ledger._opened.engine.reader() as reader:
-        steps = 0
-        reader.connection.set_progress_handler(count, 1)
-        _receipt_log.size(reader)
-        assert steps <= few + 20
-        _receipt_log.end(reader)
-        assert steps <= few + 120
-        reader.connection.set_progress_handler(None, 1)
+        __slots__ = ()
+
+        def __gt__(self, other: int) -> bool:
+            later.start()
+            later.join(0.05)  # it has to wait for us
+            return int(self) > other
+
+    with Ledger.open(tmp_path / "memory.db") as ledger:
+        log = ledger._opened.log
+        assert log is not None
+        assert log.head is not None
+
+        def sealed(size: int, last: int) -> Sealed:
+            text = _notes.unsigned(_notes.Head(ORIGIN, size, bytes([size]) * 32).text())
+            return Sealed(size, text, None, last, b"%d" % size)
+
+        def kept() -> int:
+            released = _released_head.read(ledger.path)
+            assert released is not None
+            return released.head.size
+
+        log.release(sealed(1, 1))
+        later = threading.Thread(target=lambda: log.release(sealed(3, 3)))
+        log.release(sealed(2, Slow(2)))
+        later.join()
+        assert log._released == (3, b"3")
+        assert kept() == 3
+        seen = [3]
+        orders = [range(4 + n, 40, 4) for n in range(4)]
+        threads = [
+            threading.Thread(target=lambda o=order: [(log.release(sealed(n, n)), seen.append(kept())) for n in o])
+            for order in orders
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        log.release(sealed(5, 5))
+        assert log._released == (39, b"39")
+        assert kept() == 39
+        log._released = None
+        log.head = None

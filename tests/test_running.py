@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from memoryos_uow import ConflictError, Ledger, RecordExists, UnitTimeout, UsageError, _ambient
+from tests.naming import plain_repr
 from tests.test_deadline import Clock
 from tests.units import MARKER, SPACE, OwnError, locked, start, statuses, throw
 
@@ -112,7 +113,7 @@ def test_a_busy_ledger_is_tried_again(tmp_path: Any, pauses: list[float]) -> Non
 
 
 @pytest.mark.parametrize(
-    "error", [OwnError("x"), ValueError("x"), RecordExists("x"), UsageError("x"), KeyboardInterrupt()], ids=repr
+    "error", [OwnError("x"), ValueError("x"), RecordExists("x"), UsageError("x"), KeyboardInterrupt()], ids=plain_repr
 )
 def test_what_cannot_be_cured_is_raised_at_once(ledger: Ledger, pauses: list[float], error: BaseException) -> None:
     """The caller's own exceptions and refusals arrive unchanged after one attempt."""
@@ -269,7 +270,7 @@ def test_what_cannot_be_run(ledger: Ledger, fn: Any, says: str) -> None:
         {"band": "PURPLE"},
         {"space_id": ""},
     ],
-    ids=repr,
+    ids=plain_repr,
 )
 def test_wrong_options(ledger: Ledger, wrong: dict[str, Any]) -> None:
     """Every wrong option is refused before the function is called."""
@@ -278,7 +279,7 @@ def test_wrong_options(ledger: Ledger, wrong: dict[str, Any]) -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("args", [({1, 2},), (object(),), (b"x",), ({"a": (1,)},), (float("nan"),)], ids=repr)
+@pytest.mark.parametrize("args", [({1, 2},), (object(),), (b"x",), ({"a": (1,)},), (float("nan"),)], ids=plain_repr)
 def test_arguments_that_cannot_be_compared(ledger: Ledger, args: tuple[Any, ...]) -> None:
     """Under a key they must be JSON, or be told apart by arguments=; without a key anything goes."""
     with pytest.raises(UsageError, match="JSON") as caught:

@@ -443,6 +443,50 @@ def test_a_cancelled_task(ledger: Ledger) -> None:
     assert ledger.get(uow.uow_id).error_type == "CancelledError"
 
 
+async def awaits_a_read(uow: Any) -> None:
+    """As one writes it in an async unit."""
+    await uow["notes"].get("n1")
+
+
+async def awaits_a_statement(uow: Any) -> None:
+    """Here the answer is a list."""
+    await uow.sql("SELECT 1")
+
+
+async def enters_a_savepoint(uow: Any) -> None:
+    """It is entered with `with`."""
+    async with uow.savepoint():
+        pass
+
+
+async def goes_through_hits(uow: Any) -> None:
+    """They are there already."""
+    async for _ in uow["notes"].get_many(["n1"]):
+        pass
+
+
+@pytest.mark.parametrize("body", [awaits_a_read, awaits_a_statement, enters_a_savepoint, goes_through_hits])
+def test_awaiting_in_a_unit_that_is_not_async(ledger: Ledger, body: Any) -> None:
+    """What Python says of it arrives with a note that says what to do; nothing was written."""
+
+    async def main() -> None:
+        with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+            uow["notes"].create("n1", 1)
+            await body(uow)
+
+    with pytest.raises(TypeError) as caught:
+        asyncio.run(main())
+    assert "AsyncUnitOfWork" in "".join(caught.value.__notes__)
+    assert (keys(ledger), statuses(ledger)) == ([], ["failed"])
+
+
+def test_a_type_error_of_the_callers_own_is_left_alone(ledger: Ledger) -> None:
+    """Nothing is added to it."""
+    with pytest.raises(TypeError) as caught, ledger.unit(space_id=SPACE, band="GREEN"):
+        throw(TypeError("something else"))
+    assert not hasattr(caught.value, "__notes__")
+
+
 # Generators
 
 

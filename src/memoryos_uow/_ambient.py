@@ -17,7 +17,7 @@ monotonic_ns = time.perf_counter_ns
 
 def now_text() -> str:
     """Return the time as RFC 3339 UTC text with six decimals and ``Z``: ``2026-11-22T19:20:31.110000Z``."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"  # strftime takes four times as long
 
 
 def random_hex(n_bytes: int = 16) -> str:
@@ -66,9 +66,8 @@ def random_fraction() -> float:
     return int.from_bytes(os.urandom(4)) / 2**32
 
 
-def process_id() -> int:
-    """Return this process's id: handles remember theirs, so that a fork does not share them."""
-    return os.getpid()
+process_id = os.getpid
+"""Return this process's id: handles remember theirs, so that a fork does not share them."""
 
 
 def unix_ms() -> int:

@@ -11,7 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from memoryos_uow._async_handles import AsyncLedgerStore
-from memoryos_uow._lanes import in_common, in_lane, in_thread
+from memoryos_uow._lanes import in_common, in_thread, nothing
+from memoryos_uow._ownership import Owner, on_behalf_of
+from memoryos_uow._relay.arguments import check_stop
 from memoryos_uow._requests import Request
 from memoryos_uow._retrying import ATTEMPTS
 from memoryos_uow._running_async import run_async
@@ -21,14 +23,18 @@ from memoryos_uow.ledger import Ledger
 
 if TYPE_CHECKING:
     import os
+    import threading
     from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
 
     from memoryos_uow._open_ledger import OpenLedger
-    from memoryos_uow._records import RecoveryReport, UnitRecord, Violation
+    from memoryos_uow._messages import Message, RelayReport
+    from memoryos_uow._records import Erasure, RecoveryReport, UnitRecord, Violation
     from memoryos_uow._requests import Outcome
     from memoryos_uow.receipts import Receipt
+    from memoryos_uow.statistics import Statistics
+    from memoryos_uow.verification import Verification
 
 T = TypeVar("T")
 
@@ -164,9 +170,50 @@ class AsyncLedger:
         """Run the specification's five contract validations: `Ledger.validate`."""
         return await self._ask(self.ledger.validate)
 
+    # Looking after it; each in a thread of its own, because it may take long
+
     async def recover(self) -> RecoveryReport:
         """Finish what other processes left unfinished: `Ledger.recover`."""
-        return await in_lane(self._opened, None, self.ledger.recover)
+        return await self._alone(self.ledger.recover)
+
+    async def verify(self, **options: Any) -> Verification:
+        """Recompute every receipt, and compare what the stores hold with it: `Ledger.verify`, with its options."""
+        return await self._alone(partial(self.ledger.verify, **options))
+
+    async def stats(self, **options: Any) -> Statistics:
+        """Count units, failures, retries and bytes: `Ledger.stats`, with its options."""
+        return await self._alone(partial(self.ledger.stats, **options))
+
+    async def checkpoint(self) -> str:
+        """Return the newest head of the receipt log, for keeping elsewhere: `Ledger.checkpoint`."""
+        return await self._alone(self.ledger.checkpoint)
+
+    async def erase(self, **what: Any) -> Erasure:
+        """Remove a record with its history: `Ledger.erase`, with its arguments. Cancelling does not call it back."""
+        return await self._alone(partial(self.ledger.erase, **what))
+
+    async def relay(
+        self, sink: Callable[[Message], object], *, stop: threading.Event | None = None, **options: Any
+    ) -> RelayReport:
+        """Deliver messages that units have published: `Ledger.relay`, with its options.
+
+        Works until `stop` is set or the task is cancelled, and then ends after the message that it is delivering. The
+        sink is a plain function, called in the relay's thread, so it may take its time.
+        """
+        stopping = check_stop(stop)
+        return await self._alone(
+            partial(self.ledger.relay, sink, stop=stopping, **options), when_cancelled=stopping.set
+        )
+
+    async def _alone(self, call: Callable[..., T], *, when_cancelled: Callable[[], None] = nothing) -> T:
+        self._opened.engine.refuse_misuse()
+        thread = ThreadPoolExecutor(1, thread_name_prefix="memoryos-uow-alone")
+        try:
+            return await in_thread(
+                thread, on_behalf_of, Owner.of_this_moment(), call, when_cancelled=when_cancelled
+            )
+        finally:
+            thread.shutdown(wait=False)
 
     async def _ask(self, call: Callable[..., T], *args: object) -> T:
         return await in_common(self._opened, call, *args)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from memoryos_uow.errors import UsageError
@@ -134,6 +135,11 @@ class WriteBuffer:
 
     # Looking
 
+    @property
+    def reaches_outside(self) -> bool:
+        """Whether some write goes to a store outside the ledger."""
+        return bool(self._outside)
+
     def newest(self, store: str, key: str, *, applied: bool = False) -> Write | None:
         """Return the newest write of a record that still waits, or with `applied` the newest in memory, or None."""
         number = self._newest.get((store, key), -1)
@@ -148,7 +154,7 @@ class WriteBuffer:
     def waiting(self, up_to: int) -> Iterator[tuple[str, list[Write]]]:
         """Yield runs of consecutive writes of one store, from the first not yet applied up to number `up_to`."""
         runs = self.writes[self.applied - self._gone : up_to - self._gone]
-        for store, run in groupby(runs, key=lambda write: write.store):
+        for store, run in groupby(runs, key=attrgetter("store")):
             yield store, list(run)
 
     def numbered(self) -> Iterator[tuple[int, Write]]:
@@ -167,7 +173,7 @@ class WriteBuffer:
 
     def stores(self) -> list[str]:
         """Return the names of the stores written to, in order of first write."""
-        return list(dict.fromkeys((*(self.streamed.stores if self.streamed else ()), *(w.store for w in self.writes))))
+        return list(dict.fromkeys([*(self.streamed.stores if self.streamed else ()), *[w.store for w in self.writes]]))
 
     # Letting go, and going back
 

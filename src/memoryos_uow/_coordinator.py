@@ -143,6 +143,8 @@ class Coordinator:
         if not unit.buffer.count:
             # That a request was carried out is kept, even if there was nothing to write.
             return Event.NOTHING_TO_DO if unit.claim is None else Event.COMMIT_ASKED
+        if not unit.buffer.reaches_outside:
+            return Event.COMMIT_ASKED
         for name, writes in unit.buffer.by_store().items():
             if self._registry[name].capability is _INSIDE:
                 continue
@@ -279,10 +281,12 @@ class Coordinator:
             return
         try:
             self.transactions.apart(lambda tx: self._rows.insert_unit(tx, record))
-        except (LedgerBusy, UsageError):  # by others, or by this thread through another Ledger object
-            self._leftovers.add_ending(record)
         except UnitOfWorkError as loss:
-            report_lost([record], type(loss).__name__)
+            # Held by others, or by this thread through another Ledger object: it is written later, if there is a later.
+            if isinstance(loss, (LedgerBusy, UsageError)) and self._engine.usable:
+                self._leftovers.add_ending(record)
+            else:
+                report_lost([record], type(loss).__name__)
 
     # Rows that come later
 

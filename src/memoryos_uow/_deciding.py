@@ -156,7 +156,7 @@ class Deciding:
         return Event.DECIDED
 
     def _redo(self, unit: UnitState) -> Iterator[tuple[str, list[Redo]]]:
-        for name in unit.stores():
+        for name in unit.stores() if unit.buffer.reaches_outside else ():
             store = self._registry.publisher(name)
             if store is not None:
                 with blaming(unit, name):

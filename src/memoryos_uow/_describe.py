@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 def describe(unit: UnitState, origin: str | None) -> Described:
     """Return the receipt of a unit that is about to be committed at its position."""
-    facts, context = unit.facts, unit.context
+    facts, context, place = unit.facts, unit.context, unit.place
     streamed = unit.buffer.streamed
     writes = receipt_writes(unit)
     context_nonce = _ambient.random_hex()
     receipt = Receipt(
-        band=facts.band.value,
+        band=facts.band._value_,
         committed_ts=max(_ambient.now_text(), unit.created_ts),  # the wall clock may have gone back meanwhile
         context=context_digest(
             actor_id=context.actor_id,
@@ -43,11 +43,11 @@ def describe(unit: UnitState, origin: str | None) -> Described:
         nonce=_ambient.random_hex() if _bands.wants_nonces(facts.band) else None,
         origin=origin,
         outcome="committed",
-        prev=unit.place.prev,
+        prev=place.prev,
         space_id=facts.space_id,
-        space_seq=unit.place.space_seq,
+        space_seq=place.space_seq,
         store_count=len(unit.stores()),
-        total_bytes_written=sum(write.bytes_written for write in writes) + (streamed.bytes_written if streamed else 0),
+        total_bytes_written=sum([w.bytes_written for w in writes]) + (streamed.bytes_written if streamed else 0),
         type=RECEIPT_TYPE,
         uow_id=facts.uow_id,
         write_count=unit.buffer.count,
@@ -66,7 +66,7 @@ def receipt_writes(unit: UnitState) -> list[ReceiptWrite]:
             seq=seq,
             store_name=write.store,
             record_id=None if write.sealed else _bands.recorded_key(write.key, band, space_id, write.store, key),
-            operation_type=write.operation.value,
+            operation_type=write.operation._value_,
             bytes_written=write.content.bytes_written if write.content else 0,
             checksum=_bands.checksum_text(write.content.sha256, band, space_id, key) if write.content else write.sealed,
             ts=write.ts,
@@ -161,7 +161,7 @@ def _record(unit: UnitState, status: Status, **columns: Any) -> UnitRecord:
     return UnitRecord(
         uow_id=unit.facts.uow_id,
         envelope_id=unit.context.envelope_id,
-        status=status.value,
+        status=status._value_,
         created_ts=unit.created_ts,
         total_execution_time_ms=milliseconds((_ambient.monotonic_ns() - unit.started_ns) // 1000),
         retry_count=unit.retry_count,
@@ -170,7 +170,7 @@ def _record(unit: UnitState, status: Status, **columns: Any) -> UnitRecord:
         actor_id=unit.context.actor_id,
         device_id=unit.context.device_id,
         correlation_id=unit.context.correlation_id,
-        band=unit.facts.band.value,
+        band=unit.facts.band._value_,
         contract_version=CONTRACT_VERSION,
         **columns,
     )

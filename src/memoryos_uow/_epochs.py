@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from memoryos_uow import _ambient, _notes, _receipt_log, _released_head
+from memoryos_uow import _ambient, _notes, _receipt_tree, _released_head
 from memoryos_uow.errors import LedgerCorrupt, LedgerRollback
 
 if TYPE_CHECKING:
@@ -28,19 +28,19 @@ def find_rollback(reader: Reader, origin: str, released: Released | None, path: 
     """Return what is to be said if this ledger does not contain the head that was kept beside it; None if it does."""
     if released is None:
         return None
-    head, epoch = released.head, _receipt_log.end(reader).epoch
-    earlier = {_receipt_log.epoch_origin(origin, n) for n in range(1, epoch)}
+    head, epoch = released.head, _receipt_tree.end(reader).epoch
+    earlier = {_receipt_tree.epoch_origin(origin, n) for n in range(1, epoch)}
     if head.origin in earlier:
         return None  # killed right after the new epoch had begun: its first row keeps that head
-    size = _receipt_log.size(reader)
-    if head.origin != _receipt_log.epoch_origin(origin, epoch):
+    size = _receipt_tree.size(reader)
+    if head.origin != _receipt_tree.epoch_origin(origin, epoch):
         if size == 0 and _AUTOMATIC.match(head.origin) and not _notes.parse(released.text).signatures:
             return None  # somebody has thrown away a ledger that nobody had named or signed, and begins another one
         return _rollback(path, f"it is another ledger than {head.origin}")
     if head.size > size:
         return _rollback(path, f"it has {size} committed units, and had {head.size}")
     try:
-        same = _receipt_log.root(reader, head.size) == head.root
+        same = _receipt_tree.root(reader, head.size) == head.root
     except LedgerCorrupt:
         same = False
     return None if same else _rollback(path, f"its first {head.size} committed units are not the ones that it had")
@@ -59,11 +59,11 @@ def _rollback(path: Path, how: str) -> LedgerRollback:
 
 def begin_next(tx: Transaction, origin: str, abandoned: str) -> str:
     """Begin the next epoch, giving up the head `abandoned`; return the new head, which is not signed yet."""
-    size = _receipt_log.size(tx)
-    epoch = _receipt_log.end(tx).epoch + 1
+    size = _receipt_tree.size(tx)
+    epoch = _receipt_tree.end(tx).epoch + 1
     tx.execute(
         "INSERT INTO uow_epochs (epoch, since_size, abandoned, started_ts) VALUES (?, ?, ?, ?)",
         (epoch, size, abandoned, _ambient.now_text()),
     )
-    head = _notes.Head(_receipt_log.epoch_origin(origin, epoch), size, _receipt_log.root(tx))
+    head = _notes.Head(_receipt_tree.epoch_origin(origin, epoch), size, _receipt_tree.root(tx))
     return _notes.unsigned(head.text())

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from memoryos_uow import _ambient, _notes, _receipt_log
+from memoryos_uow import _ambient, _notes, _receipt_tree
 from memoryos_uow.errors import LedgerError, UsageError
 
 if TYPE_CHECKING:
-    from memoryos_uow._receipt_log import LogEnd
+    from memoryos_uow._receipt_tree import LogEnd
     from memoryos_uow.abc import Reader, Transaction
     from memoryos_uow.signing import Signer
 
@@ -55,7 +55,7 @@ def hand_over(tx: Transaction, origin: str, *, to: Signer | None, by: Signer | N
         LedgerError: `by` is not the key in use, or `to` was put aside before.
         UsageError: nobody signs this ledger, and nobody shall, or the key in use shall follow itself.
     """
-    log_end = _receipt_log.end(tx)
+    log_end = _receipt_tree.end(tx)
     if by is not None and by.vkey != log_end.vkey:
         raise LedgerError(
             f"The key {_notes.shown_key(by.vkey)} is not the one that signs this ledger now.",
@@ -74,8 +74,8 @@ def hand_over(tx: Transaction, origin: str, *, to: Signer | None, by: Signer | N
 
 
 def _head(tx: Transaction, origin: str, log_end: LogEnd) -> str:
-    size = _receipt_log.size(tx)
-    return _notes.Head(_receipt_log.epoch_origin(origin, log_end.epoch), size, _receipt_log.root(tx)).text()
+    size = _receipt_tree.size(tx)
+    return _notes.Head(_receipt_tree.epoch_origin(origin, log_end.epoch), size, _receipt_tree.root(tx)).text()
 
 
 def revoke(tx: Transaction, vkey: str) -> None:

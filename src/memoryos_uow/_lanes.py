@@ -109,6 +109,10 @@ _lanes: WeakKeyDictionary[object, Lanes] = WeakKeyDictionary()
 _making = threading.Lock()
 
 
+def nothing() -> None:
+    """Tell a call nothing."""
+
+
 def lanes_of(ledger: OpenLedger) -> Lanes:
     """Return the lanes of an open ledger, made when they are first asked for; they end with it.
 
@@ -124,10 +128,13 @@ def lanes_of(ledger: OpenLedger) -> Lanes:
         return lanes
 
 
-async def in_thread(executor: ThreadPoolExecutor, call: Callable[..., T], *args: object) -> T:
+async def in_thread(
+    executor: ThreadPoolExecutor, call: Callable[..., T], *args: object, when_cancelled: Callable[[], None] = nothing
+) -> T:
     """Return what `call` returns in a thread of `executor`, in a copy of the caller's context.
 
-    A cancelled caller waits until the call is over, then `asyncio.CancelledError` goes on its way.
+    A cancelled caller waits until the call is over, then `asyncio.CancelledError` goes on its way; `when_cancelled` may
+    tell the call that it is not wanted any more.
     """
     work = executor.submit(copy_context().run, call, *args)
     waiter = asyncio.wrap_future(work)
@@ -137,7 +144,9 @@ async def in_thread(executor: ThreadPoolExecutor, call: Callable[..., T], *args:
             await asyncio.wait((waiter,))
         except asyncio.CancelledError as error:
             cancelled = error
+            when_cancelled()
         except GeneratorExit:  # the coroutine is being thrown away: it may not await any more
+            when_cancelled()
             wait((work,))
             raise
     if cancelled is not None:

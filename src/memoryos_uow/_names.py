@@ -100,6 +100,8 @@ def check_identifier(value: object, what: str, *, max_bytes: int = MAX_NAME_BYTE
     Raises:
         UsageError: not a string, empty, longer than `max_bytes` in UTF-8, or with U+0000 or a lone surrogate.
     """
+    if type(value) is str and value and value.isascii() and "\0" not in value and len(value) <= max_bytes:
+        return value  # nearly every one, at sight
     if not isinstance(value, str):
         msg = f"The {what} must be a string, not {type(value).__name__}."
         raise UsageError(msg, hint="Nothing was written. Convert it with str() where that is meant.")
@@ -133,8 +135,9 @@ def check_choice(value: object, words: type[W], what: str) -> W:
         UsageError: there is none.
     """
     if isinstance(value, str):
-        for word in words:
-            if plain(value) == word:
+        text = plain(value)
+        for word in words.__members__.values():
+            if text == word:
                 return word
         shown = f"{plain(value)!r:.40}"
     else:

@@ -10,7 +10,17 @@ import atexit
 import weakref
 from typing import TYPE_CHECKING, Final, Literal
 
-from memoryos_uow import _ambient, _band_keys, _erasures, _keys, _log, _opening, _opening_log, _receipt_log
+from memoryos_uow import (
+    _ambient,
+    _band_keys,
+    _erasures,
+    _keys,
+    _log,
+    _opening,
+    _opening_log,
+    _receipt_log,
+    _receipt_tree,
+)
 from memoryos_uow._claiming import Claiming
 from memoryos_uow._coordinator import Coordinator
 from memoryos_uow._recovery import Recovery
@@ -165,7 +175,7 @@ class OpenLedger:
         log.refuse_put_back()
         tx = self.engine.begin()
         try:
-            in_use = _receipt_log.end(tx).vkey
+            in_use = _receipt_tree.end(tx).vkey
             if in_use is not None and log.signer is None and not old_key_lost:
                 raise _receipt_log.other_key(in_use, None)
             _keys.hand_over(tx, log.origin, to=signer, by=None if old_key_lost or in_use is None else log.signer)

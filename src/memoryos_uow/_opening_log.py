@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from memoryos_uow import _epochs, _keys, _notes, _receipt_log, _released_head
+from memoryos_uow import _epochs, _keys, _notes, _receipt_log, _receipt_tree, _released_head
 from memoryos_uow._names import Durability
 from memoryos_uow._receipt_log import ReceiptLog
 from memoryos_uow._released_head import ReleasedHead
@@ -70,12 +70,14 @@ def open_log(
     log = ReceiptLog(origin, engine.reader, signer=used, head=head)
     released = _released_head.read(engine.path)
     with engine.reader() as reader:
+        in_use = _receipt_tree.end(reader).vkey
         if used is not None:
-            _refuse_wrong_key(_receipt_log.end(reader).vkey, used)
+            _refuse_wrong_key(in_use, used)
             _keys.refuse_put_aside(reader, used.vkey)
         log.refusal = _epochs.find_rollback(reader, origin, released, engine.path)
     if log.refusal is not None and accept_rollback and released is not None:
         _begin_epoch(engine, log, head, released.text)
+    log.may_refuse = log.refusal is not None or (in_use is not None and used is None)
     return log
 
 

@@ -34,12 +34,10 @@ class Owner(NamedTuple):
             return principal
         asyncio = sys.modules.get("asyncio")  # not imported means that no task can be running
         task = None
-        if asyncio is not None:
-            try:
-                task = asyncio.current_task()
-            except RuntimeError:  # no event loop in this thread
-                task = None
-        return cls(_ambient.process_id(), threading.get_ident(), task)
+        if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - exported for such as this
+            task = asyncio.current_task()
+        # Asked at every call on a unit: the tuple is made directly, without the function that a NamedTuple has for it.
+        return tuple.__new__(cls, (_ambient.process_id(), threading.get_ident(), task))
 
 
 NOBODY = Owner(0, 0, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from memoryos_uow import _merkle, _proofs, _receipt_log
+from memoryos_uow import _merkle, _proofs, _receipt_tree
 from memoryos_uow._rows import digest_text
 from memoryos_uow.errors import LedgerCorrupt, UsageError
 from memoryos_uow.receipts import ReceiptWrite
@@ -42,14 +42,14 @@ def prove_unit(reader: Reader, record: UnitRecord, entry: bytes) -> Proven:
     """
     if record.commit_seq is None:
         raise UsageError(f"The unit {record.uow_id} has no receipt: it is {record.status}.", hint="Prove another one.")
-    index = _receipt_log.index_of(reader, record.commit_seq)
-    if _receipt_log.leaf(reader, index) != _merkle.leaf_hash(entry):
+    index = _receipt_tree.index_of(reader, record.commit_seq)
+    if _receipt_tree.leaf(reader, index) != _merkle.leaf_hash(entry):
         raise LedgerCorrupt(
             f"The rows of unit {record.uow_id} are not what its receipt in the log was made from.",
             hint="Nothing was changed. `memoryos-uow verify` says more.",
         )
     origin: str = reader.rows("SELECT origin FROM uow_identity")[0][0]
-    return Proven(entry, _receipt_log.proof(reader, origin, record.commit_seq, record.receipt_signature))
+    return Proven(entry, _receipt_tree.proof(reader, origin, record.commit_seq, record.receipt_signature))
 
 
 def prove_write(reader: Reader, record: UnitRecord, seq: int) -> Proven:

@@ -1,187 +1,33 @@
-"""The receipt log: an RFC 9162 tree over the committed units, kept in the rows of ``uow_ledger``.
+"""The receipt log: an RFC 9162 tree over the committed units; `_receipt_tree` says how its rows hold it.
 
-Promise: leaf *i* is the receipt of the unit with commit_seq ``first + i``, where ``first`` is the smallest one; under
-the write lock there are no gaps. Each row keeps the hash of its leaf and of every complete subtree that ends with it:
-the root of any earlier size, and every proof, take a few dozen look-ups by primary key, however long the log is.
+Promise: under the write lock there are no gaps, and no unit is committed without its leaf.
 
-Writing: `ReceiptLog.append` once per unit and `ReceiptLog.seal` once per transaction, inside it; `ReceiptLog.release`
+`ReceiptLog.append` once per unit and `ReceiptLog.seal` once per transaction, inside it; `ReceiptLog.release`
 after its commit. Nothing is remembered of a transaction that was rolled back: the end of the log is compared with what
 the process remembers before every leaf, and read again where they differ, because others write as well.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
-from memoryos_uow import _merkle, _notes, _proofs
-from memoryos_uow.errors import (
-    LedgerCorrupt,
-    LedgerError,
-    LedgerRollback,
-    UnitOfWorkError,
-    UsageError,
-    VerificationError,
-)
+from memoryos_uow import _merkle, _notes, _receipt_tree
+from memoryos_uow.errors import LedgerError, LedgerRollback, UnitOfWorkError
 from memoryos_uow.receipts import make_provable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from memoryos_uow._receipt_tree import LogEnd
     from memoryos_uow._released_head import ReleasedHead
     from memoryos_uow.abc import Reader, Transaction
     from memoryos_uow.receipts import Receipt
     from memoryos_uow.signing import Signer
 
     Read = Callable[[], AbstractContextManager[Reader]]
-
-
-# Reading: everything that a proof is made of
-
-
-# Two questions: asked for both in one, SQLite would read every row.
-BOUNDS: Final = "SELECT (SELECT min(commit_seq) FROM uow_ledger), (SELECT max(commit_seq) FROM uow_ledger)"
-
-
-class _Rows:
-    """Looks up subtrees of the log in the rows of one reader."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._first, last = reader.rows(BOUNDS)[0]
-        self.size: int = 0 if last is None else last - self._first + 1
-
-    def nodes(self, index: int) -> bytes:
-        """Return what row `index` keeps: its leaf's hash and those of all complete subtrees that end with it."""
-        found = self._reader.rows("SELECT nodes FROM uow_ledger WHERE commit_seq = ?", (self._first + index,))
-        wanted = _merkle.HASH_BYTES * _levels(index)
-        if not found or not isinstance(found[0][0], bytes) or len(found[0][0]) != wanted:
-            raise LedgerCorrupt(
-                f"The receipt log is damaged at leaf {index}: its row is missing or has not {wanted} bytes of hashes.",
-                hint="Nothing was changed. `memoryos-uow verify` names every row that is wrong.",
-            )
-        nodes: bytes = found[0][0]
-        return nodes
-
-    def subtree(self, first: int, count: int) -> bytes:
-        """Return the hash of the complete subtree of `count` leaves from leaf `first` on."""
-        start = _merkle.HASH_BYTES * (count.bit_length() - 1)
-        return self.nodes(first + count - 1)[start : start + _merkle.HASH_BYTES]
-
-    def check_size(self, size: int) -> int:
-        """Return `size` if the log has that many leaves."""
-        if not 0 <= size <= self.size:
-            raise UsageError(f"This log has {self.size} leaves, so there is no tree of {size}.")
-        return size
-
-
-def _levels(index: int) -> int:
-    """Return how many hashes row `index` keeps: one for each complete subtree that ends with the leaf."""
-    return ((index + 1) & -(index + 1)).bit_length()
-
-
-def size(reader: Reader) -> int:
-    """Return how many leaves the log has."""
-    return _Rows(reader).size
-
-
-def root(reader: Reader, size: int | None = None) -> bytes:
-    """Return the tree hash over the first `size` leaves, by default over all of them."""
-    rows = _Rows(reader)
-    return _merkle.subtree_root(0, rows.size if size is None else rows.check_size(size), rows.subtree)
-
-
-def leaf(reader: Reader, index: int) -> bytes:
-    """Return the hash of leaf `index`, as its row keeps it."""
-    return _Rows(reader).nodes(index)[: _merkle.HASH_BYTES]
-
-
-def inclusion(reader: Reader, index: int, size: int) -> list[bytes]:
-    """Return the proof that leaf `index` stands in the tree of the first `size` leaves."""
-    rows = _Rows(reader)
-    if not 0 <= index < rows.check_size(size):
-        raise UsageError(f"A tree of {size} leaves has no leaf {index}.")
-    return _merkle.inclusion_path(index, size, rows.subtree)
-
-
-def consistency(reader: Reader, old: int, new: int) -> list[bytes]:
-    """Return the proof that the tree of the first `new` leaves extends that of the first `old`."""
-    rows = _Rows(reader)
-    if not 0 <= old <= rows.check_size(new):
-        raise UsageError(f"A tree of {new} leaves does not extend one of {old}.")
-    return _merkle.consistency_path(old, new, rows.subtree)
-
-
-def index_of(reader: Reader, commit_seq: int) -> int:
-    """Return the leaf index of the unit with this commit_seq."""
-    first: int = reader.rows("SELECT min(commit_seq) FROM uow_ledger")[0][0]
-    return commit_seq - first
-
-
-def head(reader: Reader, origin: str) -> str:
-    """Return the newest head: the checkpoint that the last unit carries, or an unsigned one."""
-    log_end = end(reader)
-    found = reader.rows(
-        "SELECT u.receipt_signature FROM uow_ledger l JOIN unit_of_work u ON u.rowid = l.unit WHERE l.commit_seq = ?",
-        (log_end.commit_seq,),
-    )
-    if found and found[0][0] is not None:
-        return str(found[0][0])
-    rows = _Rows(reader)
-    root = _merkle.subtree_root(0, rows.size, rows.subtree)
-    return _notes.unsigned(_notes.Head(epoch_origin(origin, log_end.epoch), rows.size, root).text())
-
-
-def proof(reader: Reader, origin: str, commit_seq: int, signature: str | None) -> str:
-    """Return the tlog-proof of the unit `commit_seq` for the checkpoint `signature`, by default for the newest head.
-
-    Raises:
-        LedgerCorrupt: the unit's signature is not a checkpoint that covers it.
-    """
-    note = head(reader, origin) if signature is None else signature
-    index = index_of(reader, commit_seq)
-    try:
-        covered = _notes.parse_head(_notes.parse(note).text).size
-        return _proofs.proof_text(index, inclusion(reader, index, covered), note)
-    except (VerificationError, UsageError) as error:
-        raise LedgerCorrupt(
-            f"The checkpoint that leaf {index} of the receipt log carries does not cover it.",
-            hint="Nothing was changed. `memoryos-uow verify` names every row that is wrong.",
-        ) from error
-
-
-# Writing
-
-
-class LogEnd(NamedTuple):
-    """Where the log ends and who signs it: true as long as the write lock is held."""
-
-    commit_seq: int | None
-    """Of the last unit; None: the log is empty."""
-    nodes: bytes
-    """Of the last row."""
-    vkey: str | None
-    """The key in use; None: the log is not signed."""
-    epoch: int
-
-
-_ENDS = (
-    "SELECT l.commit_seq, l.nodes, (SELECT vkey FROM uow_keys WHERE until_seq IS NULL),"
-    " coalesce((SELECT max(epoch) FROM uow_epochs), 1), s.space_seq, s.head FROM (SELECT 1)"
-    " LEFT JOIN (SELECT commit_seq, nodes FROM uow_ledger ORDER BY commit_seq DESC LIMIT 1) AS l"
-    " LEFT JOIN uow_spaces AS s ON s.space_id = ?"
-)
-
-
-def end(reader: Reader) -> LogEnd:
-    """Return where the log ends."""
-    return ends(reader, None)[0]
-
-
-def ends(reader: Reader, space_id: str | None) -> tuple[LogEnd, int, bytes | None]:
-    """Return where the log ends, how many units the space has, and the hash of its last receipt, in one question."""
-    *of_log, space_seq, head = reader.rows(_ENDS, (space_id,))[0]
-    return LogEnd(*of_log), space_seq or 0, head
 
 
 class _Tree:
@@ -228,8 +74,11 @@ class ReceiptLog:
         self.head = head
         self.refusal: UnitOfWorkError | None = None
         """Why nothing may be appended, found at opening."""
+        self.may_refuse = False
+        """Whether there may be a reason to append nothing, so that it is worth a look before a block runs."""
         self._tree: _Tree | None = None
         self._released: tuple[int, bytes] | None = None
+        self._releasing = threading.Lock()
 
     def append(self, tx: Transaction, log_end: LogEnd, commit_seq: int, receipt: bytes) -> bytes:
         """Add the receipt of the unit `commit_seq`, which comes next after `log_end`; return what its row has to keep.
@@ -254,7 +103,7 @@ class ReceiptLog:
             self._refuse_shrunk(tx, *self._released)
         if log_end.commit_seq is None:
             return _Tree(commit_seq, None, None, _merkle.Frontier())
-        rows = _Rows(tx)
+        rows = _receipt_tree.LogRows(tx)
         peaks = [rows.subtree(*subtree) for subtree in _merkle.complete_subtrees(0, rows.size)]
         frontier = _merkle.Frontier(rows.size, peaks)
         return _Tree(log_end.commit_seq - rows.size + 1, log_end.commit_seq, log_end.nodes, frontier)
@@ -277,9 +126,9 @@ class ReceiptLog:
         """
         tree = self._tree
         if tree is None or tree.last != units[-1][0]:  # the last to be appended was undone, behind a savepoint
-            tree = self._tree = self._read(tx, end(tx), 0)
+            tree = self._tree = self._read(tx, _receipt_tree.end(tx), 0)
         size = tree.frontier.size
-        body = _notes.Head(epoch_origin(self.origin, log_end.epoch), size, tree.frontier.root()).text()
+        body = _notes.Head(_receipt_tree.epoch_origin(self.origin, log_end.epoch), size, tree.frontier.root()).text()
         if self.signer is None:
             return Sealed(size, _notes.unsigned(body), None, *tree.end())
         note = _signed(body, self.signer)
@@ -295,12 +144,26 @@ class ReceiptLog:
         if self.refusal is not None:  # each unit its own: what is raised learns whose it is
             raise LedgerRollback(self.refusal.message, hint=self.refusal.hint)
 
-    def _refuse(self, tx: Transaction, log_end: LogEnd) -> None:
+    def refuse_at_once(self) -> None:
+        """Refuse what `append` would refuse, before the block's work is done; asked only where `may_refuse` says so.
+
+        Raises:
+            LedgerError, LedgerRollback: as `append`, but for what only the write lock can show.
+        """
+        self.refuse_put_back()
+        with self.read() as reader:  # another process may have put the key aside meanwhile
+            log_end = _receipt_tree.end(reader)
+            self.may_refuse = False
+            self._refuse(reader, log_end)
+
+    def _refuse(self, reader: Reader, log_end: LogEnd) -> None:
         self.refuse_put_back()
         ours = self.signer.vkey if self.signer is not None else None
         if log_end.vkey is not None and log_end.vkey != ours:
+            self.may_refuse = True
             raise other_key(log_end.vkey, ours)
-        if log_end.vkey is None and ours is not None and tx.rows("SELECT 1 FROM uow_keys WHERE vkey = ?", (ours,)):
+        if log_end.vkey is None and ours is not None and reader.rows("SELECT 1 FROM uow_keys WHERE vkey = ?", (ours,)):
+            self.may_refuse = True
             raise LedgerError(
                 f"The key {_notes.shown_key(ours)} was put aside: it signs this ledger no more.",
                 hint="Nothing was written. Sign with another key; `memoryos-uow keys new` makes one.",
@@ -308,18 +171,21 @@ class ReceiptLog:
 
     def provable(self, receipt: Receipt, commit_seq: int) -> Receipt:
         """Have `receipt`, which is that of the unit `commit_seq`, prove itself as long as the ledger is open."""
+        return make_provable(receipt, partial(self._prove, commit_seq))
 
-        def prove() -> str:
-            with self.read() as reader:
-                return proof(reader, self.origin, commit_seq, receipt.signature)
-
-        return make_provable(receipt, prove)
+    def _prove(self, commit_seq: int, signature: str | None) -> str:
+        with self.read() as reader:
+            return _receipt_tree.proof(reader, self.origin, commit_seq, signature)
 
     def release(self, sealed: Sealed) -> None:
-        """Note that the transaction which ended with `sealed` is durable, and keep its head beside the ledger."""
+        """Note that the transaction which ended with `sealed` is durable, and keep its head beside the ledger.
+
+        Each leader calls it in its own thread, after its transaction: so calls may overlap, and come out of order.
+        """
         # Not from the tree: another thread may be appending to it by now.
-        if self._released is None or self._released[0] < sealed.last:
-            self._released = (sealed.last, sealed.nodes)
+        with self._releasing:
+            if self._released is None or self._released[0] < sealed.last:
+                self._released = (sealed.last, sealed.nodes)
         if self.head is not None:
             self.head.write(sealed.size, sealed.text)
 
@@ -354,11 +220,6 @@ def _signed(body: str, signer: Signer) -> str:
             hint="Nothing was written, and nothing will be without its signature. The cause is chained to this error.",
         ) from error
     return note
-
-
-def epoch_origin(origin: str, epoch: int) -> str:
-    """Return the origin line of checkpoints: that of a later epoch is another log's to everybody outside."""
-    return origin if epoch == 1 else f"{origin}/{epoch}"
 
 
 def other_key(wanted: str, ours: str | None) -> LedgerError:

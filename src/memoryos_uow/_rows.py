@@ -10,13 +10,13 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from memoryos_uow import _ambient, _receipt_log
+from memoryos_uow import _ambient, _receipt_tree
 from memoryos_uow._records import UnitRecord, WriteRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from memoryos_uow._receipt_log import LogEnd
+    from memoryos_uow._receipt_tree import LogEnd
     from memoryos_uow.abc import Reader, Transaction
     from memoryos_uow.errors import UnitOfWorkError
     from memoryos_uow.receipts import Described, ReceiptWrite
@@ -75,6 +75,8 @@ class Position:
     prev: str | None
     log_end: LogEnd | None = None
     """Where the receipt log ends before this unit; None in basic mode."""
+    first_write: int | None = None
+    """The id that the next row of ``uow_writes`` will have; None in basic mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +128,9 @@ class LedgerRows:
         if self.basic:
             # Rows are only ever appended, so the row number serves as the records' version.
             return Position(tx.rows("SELECT coalesce(max(rowid), 0) + 1 FROM unit_of_work")[0][0], None, None)
-        log_end, space_seq, head = _receipt_log.ends(tx, space_id)
+        log_end, space_seq, head, first_write = _receipt_tree.ends(tx, space_id)
         commit_seq = tx.rows(_FIRST_COMMIT)[0][0] if log_end.commit_seq is None else log_end.commit_seq + 1
-        return Position(commit_seq, space_seq + 1, None if head is None else head.hex(), log_end)
+        return Position(commit_seq, space_seq + 1, None if head is None else head.hex(), log_end, first_write)
 
     def insert_unit(self, tx: Transaction, record: UnitRecord) -> int:
         """Write the unit's row: committed, failed or rolled back; return its row number."""
@@ -143,7 +145,8 @@ class LedgerRows:
         """
         first_write = described.first_write
         if first_write is None:
-            unit, first_write = self.insert_unit(tx, record), self.next_write(tx)
+            unit = self.insert_unit(tx, record)
+            first_write = self.next_write(tx) if position.first_write is None else position.first_write
         else:
             unit = self._update_unit(tx, record)
         self.insert_writes(tx, record.uow_id, first_write, described.writes)
@@ -269,7 +272,15 @@ class LedgerRows:
         for row in reader.rows(f"{select} ORDER BY id", (uow_id,)):
             yield WriteRecord(*row)
 
-    def units(self, reader: Reader, filters: Mapping[str, Any], *, since: str | None, limit: int) -> list[UnitRecord]:
+    def units(
+        self,
+        reader: Reader,
+        filters: Mapping[str, Any],
+        *,
+        since: str | None,
+        limit: int,
+        slow_ms: int | None = None,
+    ) -> list[UnitRecord]:
         """Return the newest units that match, newest first, without their writes.
 
         Ordered by row number, which is the order of recording: SQLite's indexes end in it, so the specification's
@@ -281,6 +292,9 @@ class LedgerRows:
         if since is not None:
             conditions.append("u.created_ts >= ?")
             values.append(since)
+        if slow_ms is not None:
+            conditions.append("u.total_execution_time_ms >= ?")
+            values.append(slow_ms)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         order = "u.created_ts DESC, u.rowid DESC" if _by_status(filters) else "u.rowid DESC"
         rows = reader.rows(f"{self._select_unit}{where} ORDER BY {order} LIMIT ?", [*values, limit])

@@ -16,6 +16,7 @@ from memoryos_uow.errors import ConflictError, LedgerBusy, StoreError, UnitOfWor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
 
     from memoryos_uow._buffer import Mark
     from memoryos_uow._leftovers import Leftovers
@@ -124,11 +125,12 @@ class UnitTransactions:
             raise
 
     def _apply_run(self, unit: UnitState, tx: SQLiteTransaction, store: Store, writes: list[Write]) -> None:
-        written = dict.fromkeys((store.name, write.key) for write in writes if write.key is not None)
-        read = [record for record in written if record in unit.reads]
-        self._refuse_changed(unit, tx, read)
-        for record in read:
-            del unit.reads[record]
+        if unit.reads:
+            written = dict.fromkeys((store.name, write.key) for write in writes if write.key is not None)
+            read = [record for record in written if record in unit.reads]
+            self._refuse_changed(unit, tx, read)
+            for record in read:
+                del unit.reads[record]
         if unit.expects:
             self._apply_expecting(unit, tx, store, writes)
         else:
@@ -224,20 +226,29 @@ class UnitTransactions:
                 tx.rollback()
 
 
-@contextmanager
-def blaming(unit: UnitState, store: str) -> Iterator[None]:
+class blaming:  # noqa: N801 - called like a function; as a generator it took twice as long, for every write
     """Name `store` in whatever goes wrong inside the block; a foreign exception becomes a StoreError."""
-    try:
-        yield
-    except UnitOfWorkError as error:
-        if not isinstance(error, LedgerBusy):  # that is nobody's fault in here
-            error.store = error.store or store
-        error.uow_id = error.uow_id or unit.facts.uow_id
-        raise
-    except Exception as error:
-        raise StoreError(
-            f"The store {store!r} failed with {type(error).__name__}.",
-            hint="Nothing of the unit was written. The cause is chained to this error.",
-            store=store,
-            uow_id=unit.facts.uow_id,
-        ) from error
+
+    __slots__ = ("_store", "_unit")
+
+    def __init__(self, unit: UnitState, store: str) -> None:
+        self._unit = unit
+        self._store = store
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, UnitOfWorkError):
+            if not isinstance(error, LedgerBusy):  # that is nobody's fault in here
+                error.store = error.store or self._store
+            error.uow_id = error.uow_id or self._unit.facts.uow_id
+        elif isinstance(error, Exception):
+            raise StoreError(
+                f"The store {self._store!r} failed with {type(error).__name__}.",
+                hint="Nothing of the unit was written. The cause is chained to this error.",
+                store=self._store,
+                uow_id=self._unit.facts.uow_id,
+            ) from error

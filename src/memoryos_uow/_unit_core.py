@@ -162,6 +162,9 @@ class UnitCore:
                 hint='Use uow.savepoint() inside it, or nested="independent" if a separate unit is meant.',
             )
         ledger.engine.refuse_misuse()  # before the block runs
+        log = ledger.coordinator.log
+        if log is not None and log.may_refuse:
+            log.refuse_at_once()
         keyed = self._band is Band.RED or self._band is Band.BLACK
         attempt = self._attempt or Attempt(None if self._timeout is None else Deadline.after(self._timeout))
         self._state = UnitState(
@@ -198,21 +201,20 @@ class UnitCore:
 
     def _active(self) -> tuple[UnitState, OpenLedger]:
         """Return what a call that goes on with the unit needs, if the caller may go on with it."""
-        state, ledger = self._live()
-        self._refuse_others()
-        if state.state is not State.ACTIVE:
-            raise self._over()
+        state, ledger = self._open()
         if state.facts.deadline is not None:
             state.facts.deadline.refuse_if_passed(self._uow_id)
         return state, ledger
 
     def _open(self) -> tuple[UnitState, OpenLedger]:
         """As `_active`, for a call that ends the unit: that may come after the deadline."""
-        state, ledger = self._live()
-        self._refuse_others()
-        if state.state is not State.ACTIVE:
-            raise self._over()
-        return state, ledger
+        state, ledger = self._state, self._ledger
+        if state is None or ledger is None or self._owner != Owner.of_this_moment():
+            self._live()
+            self._refuse_others()
+        elif state.state is State.ACTIVE:
+            return state, ledger
+        raise self._over()
 
     def _over(self) -> UsageError:
         return UsageError(
@@ -326,11 +328,12 @@ class UnitCore:
 
     def _write(self, store: Store, operation: Operation, key: str, value: object, expect: object = ANYTHING) -> None:
         state, ledger = self._active()
-        with blaming(state, store.name):
+        name = store.name
+        with blaming(state, name):
             key = check_identifier(key, "key", max_bytes=MAX_KEY_BYTES)
             payload, content = store.encode(operation, key, value, state.facts.limits)
-            self._refuse_impossible(state, store, operation, key)
-            write = Write(store.name, operation, key, payload, content, _ambient.now_text())
+            self._refuse_impossible(state, name, operation, key)
+            write = Write(name, operation, key, payload, content, _ambient.now_text())
             if expect is not ANYTHING:
                 write.expect = check_at_once(store, state.buffer, state.facts, key, expect)
                 state.expects = True
@@ -343,9 +346,9 @@ class UnitCore:
         raise NotImplementedError
 
     @staticmethod
-    def _refuse_impossible(state: UnitState, store: Store, operation: Operation, key: str) -> None:
+    def _refuse_impossible(state: UnitState, store: str, operation: Operation, key: str) -> None:
         """Refuse at once what the unit's own waiting writes make impossible."""
-        newest = state.buffer.newest(store.name, key)
+        newest = state.buffer.newest(store, key)
         if newest is None or operation is Operation.UPSERT:
             return
         gone = newest.operation is Operation.DELETE

@@ -54,7 +54,7 @@ def writes_root(writes: Iterable[ReceiptWrite], *, after: Frontier | None = None
     """
     if after is not None:
         return grown(after, writes).root().hex()
-    return _merkle.tree_root(_merkle.leaf_hash(write.canonical()) for write in writes).hex()
+    return _merkle.tree_root([_merkle.leaf_hash(write.canonical()) for write in writes]).hex()
 
 
 def grown(frontier: Frontier, writes: Iterable[ReceiptWrite]) -> Frontier:
@@ -86,7 +86,7 @@ class _Beside:
     __slots__ = ("_bytes", "_prove")
 
     _bytes: bytes
-    _prove: Callable[[], str]
+    _prove: Callable[[str | None], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +149,7 @@ class Receipt(_Beside):
                 "This receipt did not come from an open ledger, so it cannot be looked up in a log.",
                 hint="ledger.receipt(uow_id).proof() can, and `memoryos-uow prove`.",
             ) from None
-        return prove()
+        return prove(self.signature)
 
 
 def sign_receipt(receipt: Receipt, signature: str | None) -> None:
@@ -157,8 +157,11 @@ def sign_receipt(receipt: Receipt, signature: str | None) -> None:
     object.__setattr__(receipt, "signature", signature)
 
 
-def make_provable(receipt: Receipt, prove: Callable[[], str]) -> Receipt:
-    """Have ``receipt.proof()`` answer what `prove` returns; return the receipt."""
+def make_provable(receipt: Receipt, prove: Callable[[str | None], str]) -> Receipt:
+    """Have ``receipt.proof()`` answer what `prove` returns for the receipt's signature; return the receipt.
+
+    `prove` must not hold the receipt: the two would keep each other until Python looks for such rings.
+    """
     object.__setattr__(receipt, "_prove", prove)
     return receipt
 

@@ -7,7 +7,7 @@ exception arrives unchanged, and one row in the ledger says how it ended.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 from memoryos_uow import _ambient
 from memoryos_uow._handles import UnitStore
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from memoryos_uow._records import Hit
     from memoryos_uow._unit_state import UnitState
     from memoryos_uow.abc import Store
+
+_SAID_OF_AWAITING: Final = (
+    "can't be used in 'await' expression",
+    "can't be awaited",  # the same in newer Pythons
+    "does not support the asynchronous context manager protocol",
+    "'async for' requires an object with __aiter__",
+)
 
 
 class UnitOfWork(UnitCore):
@@ -134,6 +141,7 @@ class UnitOfWork(UnitCore):
 
     def _leave(self, exc: BaseException | None) -> None:
         if exc is not None:
+            _explain_await(exc)
             self._end_failed(exc)
             return
         state, ledger = self._live()
@@ -238,3 +246,13 @@ class UnitOfWork(UnitCore):
     def _search(self, store: Store, query: object, k: int, options: Mapping[str, Any]) -> list[Hit]:
         state, ledger = self._active()
         return ledger.coordinator.reading.search(state, store, query, k, options)
+
+
+def _explain_await(error: BaseException) -> None:
+    """Add what to do to Python's own error for something that was awaited: it may have been a call of the unit's."""
+    # The calls of this unit return values, records among them, so nothing of the library's is there to be awaited.
+    if type(error) is TypeError and any(words in str(error) for words in _SAID_OF_AWAITING):
+        error.add_note(
+            "If that was a call of this unit of work: it is not async, and its calls are not awaited. Nothing was "
+            "written. Leave out `await`, or use `async with AsyncUnitOfWork(...)`."
+        )

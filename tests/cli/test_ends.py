@@ -16,7 +16,7 @@ import pytest
 
 from memoryos_uow import Ledger
 from memoryos_uow.cli._program import program
-from tests.cli.tools import COMMAND, SPACE, environment, files_of, invoke, make_ledger, run
+from tests.cli.tools import COMMAND, SPACE, all_commands, environment, files_of, invoke, make_ledger, run
 from tests.schema_files import make_1_0_0
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def test_help_names_every_command() -> None:
         assert f"\n{heading}\n" in text
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in program.commands)])
+@pytest.mark.parametrize("command", [[], *([*words] for words, _ in all_commands(program))])
 def test_help_fits_narrow_terminals(command: list[str]) -> None:
     """At 40 columns no line of help is wider, except examples, which are for copying."""
     text = run(*command, "--help", env={"COLUMNS": "40"}).stdout
@@ -257,10 +257,10 @@ def test_help_fits_narrow_terminals(command: list[str]) -> None:
 
 def test_every_command_and_option_is_explained() -> None:
     """Each command has a sentence, an example that begins with the program's name, and help for all its options."""
-    for name, command in program.commands.items():
+    for name, command in all_commands(program):
         assert command.short_help, name
-        text = invoke(name, "--help").stdout
-        assert f"\n  memoryos-uow {name}" in text
+        text = invoke(*name, "--help").stdout
+        assert f"\n  memoryos-uow {' '.join(name)}" in text
         assert all(option.help for option in command.params if isinstance(option, click.Option))
 
 

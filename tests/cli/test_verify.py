@@ -56,7 +56,7 @@ def test_findings_are_named(tmp_path: Path) -> None:
     assert "notes n1\\x1b[2J\\r\\n\\u202eevil" in result.stdout
     assert "n-AMBER" not in result.stdout
     assert "\x1b" not in result.stdout
-    assert "finding" in result.stdout
+    assert "problem" in result.stdout
     told = json.loads(invoke("verify", path, "--json").stdout)
     assert not told["ok"]
     assert HOSTILE_KEY in [one["record"] for one in told["problems"]]

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import click
 from click.testing import CliRunner
 
 import memoryos_uow
@@ -17,7 +18,7 @@ from memoryos_uow.cli._program import program
 from memoryos_uow.stores import DocumentStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from click.testing import Result
 
@@ -90,3 +91,11 @@ def only_id(path: Path, filters: Sequence[str]) -> str:
         options = dict(pair.split("=") for pair in filters)
         (record,) = ledger.units(**options)  # type: ignore[arg-type]
         return record.uow_id
+
+
+def all_commands(group: click.Group, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command below `group` with its words."""
+    for name, command in group.commands.items():
+        yield (*above, name), command
+        if isinstance(command, click.Group):
+            yield from all_commands(command, (*above, name))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from memoryos_uow import Ledger, UnitOfWorkError, _group_commit
 from memoryos_uow.stores import DocumentStore
 from memoryos_uow.testing import acknowledge
+from tests.crash import signed
 from tests.units import four_stores
 
 if TYPE_CHECKING:
@@ -40,8 +41,11 @@ class Gate(DocumentStore):
 
 
 def open_ledger(world: Path) -> Ledger:
-    """Open the world's ledger."""
-    return Ledger.open(world / "memory.db", stores=[*four_stores(), Gate("gate")])
+    """Open the world's ledger, with its key if it has one."""
+    stores = [*four_stores(), Gate("gate")]
+    if (world / "key.pem").exists():
+        return signed.open_signed(world, stores)
+    return Ledger.open(world / "memory.db", stores=stores)
 
 
 def prepared(world: Path) -> None:
@@ -53,6 +57,12 @@ def prepared(world: Path) -> None:
         with ledger.unit(space_id=SPACE, band="GREEN") as uow:
             write(uow, "start")
             uow["gate"].create("start", {})
+
+
+def prepared_signed(world: Path) -> None:
+    """The same, signed."""
+    signed.key_only(world)
+    prepared(world)
 
 
 def write(uow: UnitOfWork, name: str) -> None:
@@ -127,3 +137,13 @@ def whole(world: Path, acknowledged: Sequence[str]) -> None:
             write(uow, "next")
     with open_ledger(world) as ledger, ledger._opened.engine.reader() as reader:
         assert reader.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+def whole_and_signed(world: Path, acknowledged: Sequence[str]) -> None:
+    """And the head beside the ledger is never ahead of it; every unit is signed, and proves itself under the key."""
+    signed.head_is_of_the_ledger(world)
+    with open_ledger(world) as ledger:
+        ids = {unit.correlation_id: unit.uow_id for unit in ledger.units(status="committed", limit=1000)}
+        assert set(acknowledged) <= ids.keys(), "an acknowledged unit is lost"
+        signed.signed_and_provable(ledger, world, [ids[name] for name in acknowledged])
+    whole(world, acknowledged)

@@ -239,7 +239,6 @@ def _silent(_publishing: object, uow_ids: Sequence[str], **_: object) -> dict[st
     return {uow_id: {"files": UnitOfWorkError("Not now.")} for uow_id in uow_ids}
 
 
-@pytest.mark.xfail(strict=True, reason="basic mode numbers by rows, the log goes on where it was: known, not mended")
 def test_second_file_follows_after_basic_mode(tmp_path: Path) -> None:
     """Softly down, units in basic mode, and up again: a later unit is not numbered below one that a store has seen."""
     path = tmp_path / "memory.db"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from memoryos_uow import UnitOfWork
+    from memoryos_uow._registry import StoreRegistry
     from memoryos_uow.abc import Store
 
 SPACE: Final = "alice"
@@ -145,8 +146,14 @@ def failing(ledger: Ledger, store: str, method: str) -> Iterator[None]:
             raise StoreError(f"{store} is down.", store=store)
 
     working = registry._stores[store]
-    registry._stores[store] = watched(working, fail)
+    put_in_place(registry, watched(working, fail))
     try:
         yield
     finally:
-        registry._stores[store] = working
+        put_in_place(registry, working)
+
+
+def put_in_place(registry: StoreRegistry, store: Store) -> None:
+    """Have a store take the place of another one of its name, of which the registry has remembered what it can do."""
+    registry._stores[store.name] = store
+    registry._sort(store)

@@ -7,7 +7,8 @@ The steps, all inside it:
 3.  Run the specification's forward migration, leaving out the columns that are there.
 4.  Create the library's own tables and views that are missing.
 5.  Compare what is there now with what should be; refuse what does not fit.
-6.  Write down who this ledger is and what was applied.
+6.  Number the log anew if units were written at 1.0.0 since its last one.
+7.  Write down who this ledger is and what was applied.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from memoryos_uow import _ambient, _schema
+from memoryos_uow._migrations.renumbering import renumber_log
 from memoryos_uow._migrations.shape import columns_of, problems
 from memoryos_uow._migrations.state import Kind, inspect
 from memoryos_uow._migrations.waiting import DEFAULT_TIMEOUT_S, translated, write_transaction
@@ -57,6 +59,7 @@ def migrate_up(
         refuse_unfit(conn, state)
         _apply(conn, tell)
         _refuse_problems(conn)
+        renumber_log(conn)
         _record(conn, origin)
         tell("committing")
     return True

@@ -8,8 +8,9 @@ percentiles stay exact. Questions that no tally answers (two criteria at once, p
 Promise: the answer is the same as if all rows were read. What a unit's band withholds enters no tally (`facts`).
 """
 
-from memoryos_uow._statistics.ask import Question, statistics
+from memoryos_uow._statistics.ask import Question, several, statistics
+from memoryos_uow._statistics.facts import CountedUnit, counted, newest_row
 from memoryos_uow._statistics.side import forget
 from memoryos_uow._statistics.tally import Tally, durations
 
-__all__ = ["Question", "Tally", "durations", "forget", "statistics"]
+__all__ = ["CountedUnit", "Question", "Tally", "counted", "durations", "forget", "newest_row", "several", "statistics"]

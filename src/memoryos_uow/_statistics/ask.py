@@ -19,7 +19,7 @@ from memoryos_uow._statistics.tally import Tally, added
 from memoryos_uow.statistics import GroupBy, SlowUnit, Statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from memoryos_uow._statistics.facts import CountedUnit
@@ -63,27 +63,34 @@ def statistics(
     reader: Reader, path: Path, question: Question, *, basic: bool, progress: Callable[[str], None] | None = None
 ) -> Statistics:
     """Answer a question about the ledger at `path`, of which `reader` reads the rows."""
-    try:
-        return _answer(reader, path, question, basic=basic, in_memory=False, progress=progress)
-    except sqlite3.Error as error:  # of the file beside the ledger: the reader's own errors are ours
-        if not isinstance(error, sqlite3.OperationalError):
-            forget(path)  # damaged
-    return _answer(reader, path, question, basic=basic, in_memory=True, progress=progress)
+    return several(reader, path, [question], basic=basic, progress=progress)[0]
 
 
-def _answer(
+def several(
     reader: Reader,
     path: Path,
-    question: Question,
+    questions: Sequence[Question],
     *,
     basic: bool,
-    in_memory: bool,
-    progress: Callable[[str], None] | None,
-) -> Statistics:
-    with up_to_date(reader, path, basic=basic, in_memory=in_memory, progress=progress) as tallies:
-        total, groups = _from_tallies(tallies, question) if _is_tallied(question) else (Tally(), _Grouped(Tally))
-        for some in _read(tallies, reader, question, basic=basic):
-            _count(some, question, total, groups)
+    progress: Callable[[str], None] | None = None,
+) -> list[Statistics]:
+    """Answer several questions about the same units, whatever is committed meanwhile."""
+    for in_memory in (False, True):
+        try:
+            with up_to_date(reader, path, basic=basic, in_memory=in_memory, progress=progress) as tallies:
+                return [_answer(reader, tallies, question, basic=basic) for question in questions]
+        except sqlite3.Error as error:  # of the file beside the ledger: the reader's own errors are ours
+            if in_memory:
+                raise
+            if not isinstance(error, sqlite3.OperationalError):
+                forget(path)  # damaged
+    raise AssertionError  # answered or raised
+
+
+def _answer(reader: Reader, tallies: Tallies, question: Question, *, basic: bool) -> Statistics:
+    total, groups = _from_tallies(tallies, question) if _is_tallied(question) else (Tally(), _Grouped(Tally))
+    for some in _read(tallies, reader, question, basic=basic):
+        _count(some, question, total, groups)
     named = [_named(key, tally, question.by) for key, tally in groups.items()]
     return Statistics(
         total.group(),
@@ -226,10 +233,10 @@ def _named(key: str, tally: Tally, by: GroupBy | None) -> StatisticsGroup:
     return tally.group(key[1:] if by in (GroupBy.SPACE, GroupBy.ACTOR, GroupBy.STORE) else key)
 
 
-def _order(by: GroupBy | None) -> Callable[[StatisticsGroup], tuple[int, str]]:
+def _order(by: GroupBy | None) -> Callable[[StatisticsGroup], tuple[int, str, bool]]:
     if by in _LENGTHS:
-        return lambda group: (0, group.name or "")
-    return lambda group: (-group.units, group.name or "")
+        return lambda group: (0, group.name or "", group.withheld)
+    return lambda group: (-group.units, group.name or "", group.withheld)
 
 
 def _slowest(reader: Reader, total: Tally, *, basic: bool) -> tuple[SlowUnit, ...]:

@@ -6,6 +6,7 @@ Promise: what a unit's band withholds ends here. Rows are read in the order of t
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow._names import Band, Status
@@ -97,6 +98,21 @@ def read(
         after = rows[-1][0]
 
 
+def newest_row(reader: Reader) -> int:
+    """Return the number of the newest unit's row, 0 if there is none."""
+    newest: int | None = reader.rows("SELECT max(rowid) FROM unit_of_work")[0][0]
+    return newest or 0
+
+
+def counted(
+    reader: Reader, *, basic: bool, after: int, until: int, again: Sequence[CountedUnit] = ()
+) -> Iterator[CountedUnit]:
+    """Yield the units of `again` as they are now, and those of a range of row numbers."""
+    yield from read_again(reader, [one.row for one in again], basic=basic)
+    for some in read(reader, basic=basic, after=after, until=until):
+        yield from some
+
+
 def read_again(reader: Reader, numbers: Sequence[int], *, basic: bool) -> Iterator[CountedUnit]:
     """Yield the units with these row numbers, as far as they are still there."""
     for begin in range(0, len(numbers), _IDS_AT_ONCE):
@@ -185,7 +201,7 @@ def _text(value: object) -> str | None:
 
 def _utc(text: object) -> str | None:
     """Return a time in the form in which the ledger keeps times, so that texts compare as times do, or None."""
-    if isinstance(text, str) and len(text) == 27 and text[10] == "T" and text[-1] == "Z":  # noqa: PLR2004 - our form
+    if isinstance(text, str) and len(text) == 27 and text[-1] == "Z" and _is_hour(text[:13]):  # noqa: PLR2004 - our form
         return text
     try:
         moment = datetime.fromisoformat(text)  # type: ignore[arg-type]
@@ -193,3 +209,12 @@ def _utc(text: object) -> str | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+@lru_cache(maxsize=1024)
+def _is_hour(text: str) -> bool:
+    """Say whether this is a date and an hour as ours begin."""
+    try:
+        return datetime.fromisoformat(f"{text}:00").strftime("%Y-%m-%dT%H") == text
+    except ValueError:
+        return False

@@ -17,7 +17,7 @@ from collections import defaultdict
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from memoryos_uow._statistics.facts import NO_TIME, read, read_again
+from memoryos_uow._statistics.facts import NO_TIME, newest_row, read, read_again
 from memoryos_uow._statistics.tally import Tally
 from memoryos_uow.engines._place import is_writable
 
@@ -252,7 +252,7 @@ class _Update:
 
     def batches(self, progress: Callable[[str], None] | None) -> Iterator[list[CountedUnit]]:
         """Yield the units that are new, as many at once as are added in one transaction."""
-        last, begun = (self._reader.rows("SELECT max(rowid) FROM unit_of_work")[0][0] or 0), self._through
+        last, begun = newest_row(self._reader), self._through
         batch: list[CountedUnit] = []
         for units in read(self._reader, basic=self._basic, after=begun):
             batch += units

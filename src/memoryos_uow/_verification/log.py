@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow import _merkle, _notes
-from memoryos_uow._receipt_log import epoch_origin
+from memoryos_uow._receipt_tree import epoch_origin
 from memoryos_uow.errors import VerificationError
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ def write_examples(formatter: click.HelpFormatter, examples: tuple[str, ...]) ->
             formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
-class Command(click.Command):
-    """A command with examples."""
+class _WithExamples:
+    """What commands and groups of commands with examples have in common."""
 
     def __init__(self, *args: Any, examples: tuple[str, ...] = (), **options: Any) -> None:
         super().__init__(*args, **options)
@@ -24,3 +24,11 @@ class Command(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's call
         """Write the examples below everything else."""
         write_examples(formatter, self._examples)
+
+
+class Command(_WithExamples, click.Command):
+    """A command with examples."""
+
+
+class Group(_WithExamples, click.Group):
+    """A group of commands with examples."""

@@ -11,7 +11,7 @@ import click
 from memoryos_uow import _keys, _notes, _sshsig
 from memoryos_uow._terminal import Column, printable, screen_width, table
 from memoryos_uow.cli._arguments import busy_timeout_option, json_option, ledger_argument
-from memoryos_uow.cli._command import Command
+from memoryos_uow.cli._command import Command, Group
 from memoryos_uow.cli._output import note, print_json
 from memoryos_uow.cli._reading import reading
 from memoryos_uow.errors import UsageError
@@ -28,7 +28,12 @@ _COLUMNS: Final = (
 )
 
 
-@click.group("keys", short_help="Make, show and change the keys that sign a ledger.")
+@click.group(
+    "keys",
+    cls=Group,
+    short_help="Make, show and change the keys that sign a ledger.",
+    examples=("memoryos-uow keys new ledger-key.pem", "memoryos-uow keys show memory.db"),
+)
 def keys() -> None:
     """Make, show and change the keys that sign a ledger (Ed25519, as PKCS #8 PEM files)."""
 

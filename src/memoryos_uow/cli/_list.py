@@ -59,6 +59,9 @@ WITHHELD: Final = "(withheld)"
     help="Only units that are committed, failed, rolled_back or pending.",
 )
 @click.option("--failed", is_flag=True, help="The same as --status failed.")
+@click.option(
+    "--slow", "slow_ms", type=click.IntRange(min=0), metavar="MS", help="Only units that took at least so long."
+)
 @click.option("--actor", "actor_id", metavar="ID", help="Only units of this actor.")
 @click.option("--correlation", "correlation_id", metavar="ID", help="Only units with this correlation id.")
 @click.option(
@@ -74,6 +77,7 @@ def list_units(
     ledger: Path,
     *,
     failed: bool,
+    slow_ms: int | None,
     since: str | None,
     limit: int,
     as_json: bool,
@@ -89,18 +93,18 @@ def list_units(
     if failed and wanted.setdefault("status", Status.FAILED.value) != Status.FAILED:
         raise click.UsageError("--failed and another --status exclude each other.")
     with reading(ledger, busy_timeout_s=busy_timeout) as opened:
-        if opened.basic and wanted.keys() - {"status"}:
+        if opened.basic and (wanted.keys() - {"status"} or slow_ms is not None):
             raise click.UsageError("A ledger of contract 1.0.0 can be filtered by --status and --since only.")
         if opened.basic:
             note_basic()
-        found = opened.units(wanted, since=since, limit=limit + 1 if limit else -1)
+        found = opened.units(wanted, since=since, limit=limit + 1 if limit else -1, slow_ms=slow_ms)
     records = found[:limit] if limit else found
     if as_json or nl:
         _print_json(records, one_per_line=nl)
     elif records:
         _print_table(records, basic=opened.basic)
     if not found:
-        note("No unit matches." if wanted or since else "The ledger has no units yet.")
+        note("No unit matches." if wanted or since or slow_ms is not None else "The ledger has no units yet.")
     elif len(found) > len(records):
         note(f"There are more; these are the newest {limit}. --limit 0 shows all.")
 

@@ -10,7 +10,7 @@ import click
 from memoryos_uow._names import Band
 from memoryos_uow._terminal import EMPTY, Column, count, printable, screen_width, table
 from memoryos_uow.cli._arguments import busy_timeout_option, json_option, ledger_argument
-from memoryos_uow.cli._command import Command
+from memoryos_uow.cli._command import Command, Group
 from memoryos_uow.cli._output import note, print_json
 from memoryos_uow.cli._reading import reading
 from memoryos_uow.ledger import Ledger
@@ -36,7 +36,11 @@ _HIDDEN_FOR_AMBER: Final = ("key",)
 _HIDDEN_FOR_RED: Final = ("space_id", "topic", "key", "payload_bytes", "error_message")
 
 
-@click.group(short_help="See, try again or drop what is not delivered.")
+@click.group(
+    cls=Group,
+    short_help="See, try again or drop what is not delivered.",
+    examples=("memoryos-uow outbox list memory.db",),
+)
 def outbox() -> None:
     """See, try again or drop what units have published and no relay has delivered.
 

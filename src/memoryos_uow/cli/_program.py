@@ -26,10 +26,12 @@ from memoryos_uow.cli._outbox import outbox
 from memoryos_uow.cli._prove import prove
 from memoryos_uow.cli._recover import recover
 from memoryos_uow.cli._relay import relay
+from memoryos_uow.cli._report import report_command
 from memoryos_uow.cli._show import show
 from memoryos_uow.cli._stats import stats
 from memoryos_uow.cli._validate import validate
 from memoryos_uow.cli._verify import verify
+from memoryos_uow.cli._watch import watch
 from memoryos_uow.errors import LedgerBusy, SchemaTooNew, UnitOfWorkError, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ READER_GONE: Final = 141  # 128 + SIGPIPE
 
 _SECTIONS: Final = (
     ("See it work", ("demo",)),
-    ("Look at a ledger", ("list", "show", "stats", "validate", "verify")),
+    ("Look at a ledger", ("list", "show", "stats", "watch", "report", "validate", "verify")),
     ("Deliver what was published", ("relay", "outbox")),
     ("After a crash", ("recover",)),
     ("Prove it to others", ("keys", "checkpoint", "prove", "check-proof", "export", "check-export")),
@@ -176,6 +178,8 @@ for _command in (
     list_units,
     show,
     stats,
+    watch,
+    report_command,
     validate,
     verify,
     relay,
@@ -199,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     room = screen_width()
     program.main(
         args=None if arguments is None else list(arguments),
-        prog_name=None if arguments is None else "memoryos-uow",
+        prog_name="memoryos-uow",
         terminal_width=None if room is None else max(min(room, 100) - 1, 38),
     )
     raise AssertionError  # click exits

@@ -48,9 +48,11 @@ class ReadLedger:
         self._reader = SQLiteReader(connection, str(path))
         self._rows = LedgerRows(basic=basic)
 
-    def units(self, filters: dict[str, str], *, since: str | None, limit: int) -> list[UnitRecord]:
+    def units(
+        self, filters: dict[str, str], *, since: str | None, limit: int, slow_ms: int | None = None
+    ) -> list[UnitRecord]:
         """Return the newest units that match, newest first, without their writes; a negative `limit` means all."""
-        return self._rows.units(self._reader, filters, since=since, limit=limit)
+        return self._rows.units(self._reader, filters, since=since, limit=limit, slow_ms=slow_ms)
 
     def count(self) -> int:
         """Return how many units the ledger has."""

@@ -13,6 +13,7 @@ from memoryos_uow.cli._arguments import ENVIRONMENT, busy_timeout_option, existi
 from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import note, note_basic, print_json
 from memoryos_uow.cli._reading import reading
+from memoryos_uow.cli._timeline import timeline
 from memoryos_uow.cli._withheld import shown
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ def _print(seen: Shown, *, basic: bool) -> None:
             click.echo(line)
         if heading == "Writes":
             _print_writes(seen, room, basic=basic)
+        if heading == "How long":
+            for line in timeline(seen.record, None if room is None else room - len(_INDENT)):
+                click.echo(_INDENT + line)
 
 
 def _value(seen: Shown, name: str) -> str:

@@ -172,7 +172,7 @@ class SQLiteEngine:
         """Lend the bare writer connection, outside any transaction, for migrations and settings."""
         self._take_turn(self.busy_timeout_s)
         try:
-            with translated(str(self.path)):
+            with translated(self._place):
                 yield self._writer_connection()
         finally:
             self._end_turn()
@@ -184,11 +184,11 @@ class SQLiteEngine:
         try:
             connection = self._idle_readers.pop()
         except IndexError:
-            with translated(str(self.path)):
+            with translated(self._place):
                 connection = self.connect()
                 # Readers wait only while another process recovers the log of a crashed one, or migrates.
                 connection.execute(f"PRAGMA busy_timeout = {min(int(self.busy_timeout_s * 1000), _INT32_MAX)}")
-        lent = SQLiteReader(connection, str(self.path))
+        lent = SQLiteReader(connection, self._place)
         try:
             yield lent
         except BaseException:
@@ -248,7 +248,7 @@ class SQLiteEngine:
         self._take_turn(wait_s, on_wait)
         try:
             self._queue.enter(wait_s - (_ambient.monotonic_ns() - begun) / 1e9, wait)
-            with translated(str(self.path)):
+            with translated(self._place):
                 connection = self._writer_connection(wait_s=wait_s)
                 if relaxed:
                     connection.execute("PRAGMA synchronous = NORMAL")
@@ -256,7 +256,7 @@ class SQLiteEngine:
                 self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"), wait_s=rest_s, on_wait=meet)
             self._refuse_lost_file()
             on_end = partial(self._transaction_ended, connection, connection.total_changes, relaxed=relaxed)
-            return SQLiteTransaction(connection, str(self.path), on_end=on_end)
+            return SQLiteTransaction(connection, self._place, on_end=on_end)
         except BaseException as error:
             # No later commit may inherit that it need not wait for the disk; a signal handler may have raised when
             # BEGIN had taken the lock already; and after any other error the connection may be what is wrong.
@@ -379,6 +379,11 @@ class SQLiteEngine:
         self._holder = None
         self._queue.leave()
         self._turn.release()
+
+    @property
+    def usable(self) -> bool:
+        """Whether another transaction may follow: the ledger is open, and this process is the one that opened it."""
+        return not self._closed and _ambient.process_id() == self._pid
 
     def refuse_misuse(self) -> None:
         """Raise UsageError if the ledger is closed, or this process was forked from the one that opened it."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from functools import cache
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, length_hint
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from memoryos_uow._bands import shown_key
@@ -158,24 +158,18 @@ class RecordStore(ABC):
         else:
             self._delete(tx, unit, run)
 
-    def _new_rows(self, unit: UnitFacts, commit_seq: int, run: list[Write]) -> Iterator[tuple[object, ...]]:
-        for write in run:
-            yield self._name, unit.space_id, write.key, commit_seq, *self._columns_of(write.payload)
+    def _new_rows(self, unit: UnitFacts, commit_seq: int, run: list[Write]) -> list[tuple[object, ...]]:
+        name, space_id, columns_of = self._name, unit.space_id, self._columns_of
+        return [(name, space_id, write.key, commit_seq, *columns_of(write.payload)) for write in run]
 
     def _create(self, tx: Transaction, unit: UnitFacts, commit_seq: int, run: list[Write]) -> None:
-        taken = 0
-
-        def counted() -> Iterator[tuple[object, ...]]:
+        rows = iter(self._new_rows(unit, commit_seq, run))
+        try:
+            tx.execute_many(self._sql.create, rows)
+        except StoreError as error:
             # A transaction takes one row, runs the statement, takes the next: the row taken last is the one that
             # failed.
-            nonlocal taken
-            for taken, row in enumerate(self._new_rows(unit, commit_seq, run)):  # noqa: B007 - read after a failure
-                yield row
-
-        try:
-            tx.execute_many(self._sql.create, counted())
-        except StoreError as error:
-            raise record_exists(run[taken], unit) from error
+            raise record_exists(run[-1 - length_hint(rows)], unit) from error
 
     def _update(self, tx: Transaction, unit: UnitFacts, commit_seq: int, run: list[Write]) -> None:
         rows = ((commit_seq, *self._columns_of(write.payload), self._name, unit.space_id, write.key) for write in run)

@@ -1,0 +1,72 @@
+"""One unit of three documents beside the same rows written through other libraries, which keep no ledger.
+
+`python -m benchmarks.bench_peers` prints the ratios; the write-ahead logs are grown first. A library that is not
+installed is left out: `pip install --group bench` brings them.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks._command import options, section, workplace
+from benchmarks._peers import PEERS, is_installed
+from benchmarks._ratios import Contender, race, ratio_table
+from benchmarks._work import WRITES, ByHand, ByLibrary, grow_log
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from benchmarks._peers import Peer
+    from benchmarks._ratios import Result
+    from benchmarks._work import Durability, Work
+
+FLOOR = "by hand"
+OURS = "unit of work"
+
+
+def compare(folder: Path, durability: Durability, *, rounds: int, warmup: int, seed: int) -> list[Result]:
+    """Race the floor, the library and every peer that is installed, each on a file of its own in `folder`."""
+    kinds: dict[str, type[ByHand | ByLibrary | Peer]] = {FLOOR: ByHand, OURS: ByLibrary}
+    kinds.update({name: peer for name, peer in PEERS.items() if is_installed(peer)})
+    with ExitStack() as stack:
+        contenders = []
+        for number, (name, kind) in enumerate(kinds.items()):
+            work: Work = stack.enter_context(kind(folder / f"peers-{durability}-{number}.db", durability))
+            grow_log(work, at_most=warmup)
+            contenders.append(Contender(name, work))
+        return race(contenders, rounds=rounds, seed=seed)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_does_the_same_work(tmp_path: Path, name: str) -> None:
+    """Every peer that is installed has written three records for each unit."""
+    if not is_installed(PEERS[name]):
+        pytest.skip(f"{' and '.join(PEERS[name].needs)} not installed: dependency group bench")
+    with PEERS[name](tmp_path / "peer.db", "full") as peer:
+        for _ in range(3):
+            peer()
+        assert peer.rows() == 3 * WRITES
+
+
+def test_the_comparison_runs(tmp_path: Path) -> None:
+    """The floor comes first and the library second, whatever else is installed."""
+    results = compare(tmp_path, "normal", rounds=2, warmup=1, seed=1)
+    assert [result.name for result in results][:2] == [FLOOR, OURS]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table of each durability."""
+    given = options(__doc__, arguments, rounds=600, warmup=1500, seed=1)
+    with workplace("One unit of three documents, beside other libraries") as folder:
+        durabilities: tuple[Durability, ...] = ("full", "normal")
+        for durability in durabilities:
+            results = compare(folder, durability, rounds=given.rounds, warmup=given.warmup, seed=given.seed)
+            section(f'durability="{durability}"', ratio_table(results))
+
+
+if __name__ == "__main__":
+    main()
