@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test venv lint format types floors unit coverage explore simulate bench bench-plain bench-tiny lock build clean
+.PHONY: help demo test venv lint format types floors unit coverage explore simulate model bench bench-plain bench-tiny lock build clean
 
 bin := .venv/bin
 python := $(bin)/python
@@ -20,6 +20,7 @@ help: ## this list
 	@echo 'make unit         pytest only; one test: make unit ARGS="-k savepoint"'
 	@echo 'make explore      the crash tests at 500 points of each kind, not at a few; all: ARGS="--explore-limit 0"'
 	@echo 'make simulate     the commit protocol under 10,000 seeds; more: ARGS="--seeds 1000000 --jobs 2"'
+	@echo 'make model        every run of the protocol as a model: spin, gcc, some minutes, 2 GB of memory'
 	@echo 'make bench        measure the nine targets, pass or missed; quicker: ARGS="--size 10"'
 	@echo 'make bench-plain  pytest-benchmark'"'"'s timings; make bench-tiny only runs each benchmark once'
 	@echo 'make lock         renew requirements/dev.lock from pyproject.toml'
@@ -67,6 +68,9 @@ explore: venv
 
 simulate: venv
 	@$(python) -m tests.simulation $(ARGS)
+
+model: venv
+	@$(python) -m tests.model.checking $(ARGS)
 
 bench: venv
 	@$(python) -m benchmarks.targets $(ARGS)

@@ -17,7 +17,7 @@ from unittest.mock import patch
 from benchmarks._command import options, section, workplace
 from benchmarks._ratios import table
 from benchmarks._work import ByLibrary, Durability, grow_log
-from memoryos_uow import _coordinator
+from memoryos_uow import _coordinator, _deciding
 from memoryos_uow._leftovers import Leftovers
 from memoryos_uow._registry import StoreRegistry
 from memoryos_uow._rows import LedgerRows
@@ -43,10 +43,10 @@ STAGES: Final[tuple[tuple[object, str, str], ...]] = (
     (LedgerRows, "next_position", "place in the log and in the space"),
     (_coordinator.Coordinator, "commit", "coordinator and protocol"),
     (DocumentStore, "apply", "the documents' rows"),
-    (_coordinator, "describe", "receipt: leaves, root, context"),
-    (_coordinator, "committed_record", "receipt: its hash; the unit's record"),
+    (_deciding, "describe", "receipt: leaves, root, context"),
+    (_deciding, "committed_record", "receipt: its hash; the unit's record"),
     (LedgerRows, "insert_unit", "row of unit_of_work, five indexes"),
-    (LedgerRows, "_insert_writes", "rows of uow_writes"),
+    (LedgerRows, "insert_writes", "rows of uow_writes"),
     (LedgerRows, "_insert_entry", "rows of uow_ledger and uow_spaces"),
     (SQLiteTransaction, "commit", "COMMIT"),
 )

@@ -1,25 +1,29 @@
 """What receipts and signatures add to one unit of three documents, and how large the receipt log is.
 
-`python -m benchmarks receipts` prints both. The floor is the same library with everything left out that receipts need:
+`python -m benchmarks receipts` prints both; `python -m benchmarks.bench_receipts --slow 1000` the first for a disk that
+takes a millisecond longer to sync. The floor is the same library with everything left out that receipts need:
 no digest over the writes and the context, no row in the log, no head of a space. Its rows of the contract's two tables
 are the same.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from statistics import median
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 from unittest.mock import patch
 
 import pytest
 
 from benchmarks._command import options, section, workplace
 from benchmarks._ratios import Contender, race, table
-from benchmarks._work import ByLibrary, grow_log
-from memoryos_uow import Ledger, _deciding, _describe
+from benchmarks._work import ByLibrary, Durability, grow_log
+from memoryos_uow import Ledger, _deciding, _describe, _proofs, _proving
 from memoryos_uow._rows import Position
 from memoryos_uow.receipts import Described
 from memoryos_uow.signing import KeyFileSigner, write_new_key
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks._ratios import Result
-    from benchmarks._work import Durability
     from memoryos_uow._unit_state import UnitState
     from memoryos_uow.abc import Transaction
 
@@ -150,14 +153,47 @@ def test_the_log_stays_small(tmp_path: Path) -> None:
     assert log_bytes(tmp_path / "work.db", 1500, signed=True) <= 450
 
 
+def test_many_writes_have_a_short_receipt_and_short_proofs(tmp_path: Path) -> None:
+    """10,000 writes: a receipt under 1 KiB, and any one write proved by it without the others."""
+    with Ledger.open(tmp_path / "work.db", stores=[DocumentStore("notes")], durability="normal") as ledger:
+        with ledger.unit(space_id="s", band="GREEN") as uow:
+            for number in range(10_000):
+                uow["notes"].create(f"note-{number}", number)
+        receipt = ledger.receipt(uow.uow_id)
+        assert receipt.write_count == 10_000
+        assert len(receipt.canonical()) < 1024
+        fields = _proofs.parse_receipt(receipt.canonical())
+        with ledger._opened.engine.reader() as reader:
+            for seq in (0, 7_777, 9_999):
+                write, proof = _proving.prove_write(reader, ledger.get(uow.uow_id), seq)
+                assert len(proof) < 1024
+                _proofs.check_write_proof(_proofs.parse_proof(proof), write, fields)
+                assert f'"record_id":"note-{seq}"'.encode() in write
+
+
+def _run_slowly(delay_us: int, rounds: int, warmup: int) -> None:
+    """Run the comparison at full durability in a child process whose syncs return `delay_us` later."""
+    injected = f"inject=fsync,fdatasync:delay_exit={delay_us}"
+    strace = ("strace", "--seccomp-bpf", "-f", "-qq", "-o", os.devnull, "-e", "trace=fsync,fdatasync", "-e", injected)
+    command = (sys.executable, "-m", "benchmarks.bench_receipts", "--normal", "0", "--units", "0")
+    sizes = ("--rounds", str(rounds), "--warmup", str(warmup))
+    sys.stdout.flush()
+    done = subprocess.run([*strace, *command, *sizes], stdout=subprocess.PIPE, text=True, check=True)
+    print(done.stdout, end="")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    given = options(__doc__, arguments, rounds=3000, warmup=4000, seed=1, units=5000)
+    given = options(__doc__, arguments, rounds=3000, warmup=4000, seed=1, units=5000, slow=0, normal=1)
+    if given.slow:
+        _run_slowly(given.slow, given.rounds, given.warmup)
+        return
     with workplace("Receipts and signatures") as folder:
-        for durability in ("normal", "full"):
+        for durability in get_args(Durability) if given.normal else ("full",):
             results = compare(folder, durability, rounds=given.rounds, warmup=given.warmup, seed=given.seed)
             section(f'durability="{durability}"', added_table(results))
-        section("the log in the file", storage(folder, given.units))
+        if given.units:
+            section("the log in the file", storage(folder, given.units))
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def test_the_comparison_runs(tmp_path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    given = options(__doc__, arguments, rounds=30, units=500, warmup=1500, seed=1)
+    given = options(__doc__, arguments, rounds=20, units=300, warmup=600, seed=1)
     with workplace("Telemetry") as folder:
         for durability in ("full", "normal"):
             text = compare(

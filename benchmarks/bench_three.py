@@ -1,7 +1,8 @@
 """One unit over three places: the ledger's file, a blob of 16 KiB, and a second SQLite file; beside the same by hand.
 
 By hand it is four syncs and not atomic: a crash in between leaves a blob that nothing refers to, or a row in one file
-and not in the other. `python -m benchmarks.bench_three` prints the ratios; the write-ahead logs are grown first.
+and not in the other. The library keeps blobs of that size in the ledger's file. `python -m benchmarks.bench_three`
+prints the ratios; the write-ahead logs are grown first.
 """
 
 from __future__ import annotations

@@ -60,11 +60,11 @@ class Found:
         """Whether the target is met."""
         return self.value >= self.target if self.at_least else self.value <= self.target
 
-    def row(self, name: str) -> tuple[str, str, str, str, str]:
+    def row(self, name: str) -> tuple[str, str, str, str]:
         """Return the cells of its row."""
         sign = ">=" if self.at_least else "<="
         figures = (f"{sign} {self.target:g} {self.unit}", f"{self.value:,.2f} {self.unit}")
-        return (name, self.what, *figures, "pass" if self.holds else "MISSED")
+        return (f"{name} {self.what}", *figures, "pass" if self.holds else "MISSED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for each in measured(measure, scale):
                     rows.append(each.row(name))
                     print(" ".join(rows[-1]), file=sys.stderr, flush=True)
-        section("Measured", table(("", "work", "target", "measured", ""), rows))
+        section("Measured", table(("", "target", "measured", ""), rows))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from memoryos_uow import (
     AsyncUnitOfWork,
     ConflictError,
     DuplicateUnit,
+    InDoubtError,
     Ledger,
     LedgerBusy,
     Limits,
@@ -177,6 +178,29 @@ def test_a_unit_left_by_another_task_fails(ledger: Ledger, loop: Loop) -> None:
 
     run(loop, main())
     assert [uow.status for uow in units] == ["failed", "failed"]
+    assert ledger["notes"].get("a", space_id=SPACE) is None
+
+
+def test_a_unit_that_another_task_has_failed_cannot_commit(ledger: Ledger, loop: Loop) -> None:
+    """A savepoint that another task leaves with an exception ends the unit; its own block says so at its end."""
+    error = OwnError()
+
+    async def main() -> AsyncUnitOfWork:
+        uow = unit(ledger)
+        with pytest.raises(UsageError, match="is over: it is failed") as caught:
+            async with uow:
+                uow["notes"].create("a", 1)
+                savepoint = uow.savepoint()
+                await savepoint.__aenter__()
+
+                async def leave() -> None:
+                    await savepoint.__aexit__(OwnError, error, None)
+
+                await asyncio.create_task(leave())
+        assert caught.value.__cause__ is error
+        return uow
+
+    assert run(loop, main()).error is error
     assert ledger["notes"].get("a", space_id=SPACE) is None
 
 
@@ -398,11 +422,12 @@ def test_units_beyond_the_lanes_wait_their_turn(tmp_path: Any, loop: Loop) -> No
     """More tasks than lanes ask for the lock while one holds it: those beyond wait on the loop, and give up in time."""
 
     async def main(ledger: Ledger) -> None:
-        release = asyncio.Event()
+        held, release = asyncio.Event(), asyncio.Event()
 
         async def hold() -> None:
             async with unit(ledger) as uow:
                 await uow.sql("SELECT 1")
+                held.set()
                 await release.wait()
 
         async def ask() -> str:
@@ -414,14 +439,17 @@ def test_units_beyond_the_lanes_wait_their_turn(tmp_path: Any, loop: Loop) -> No
             return "committed"
 
         holder = asyncio.ensure_future(hold())
-        await asyncio.sleep(0.05)
+        await held.wait()
         answers = await asyncio.gather(*(ask() for _ in range(LANES_MAX + 10)))
-        assert any("Other async units of this process" in answer for answer in answers)
         assert all("committed" not in answer for answer in answers)
         release.set()
         await holder
-        assert await ask() == "committed"
         lanes = lanes_of(ledger._opened)
+        taken = [await lanes.take(60) for _ in range(LANES_MAX)]
+        assert "Other async units of this process" in await ask()
+        for lane in taken:
+            lanes.give_back(lane)
+        assert await ask() == "committed"
         assert len(lanes._idle) == len(lanes._made) == LANES_MAX
         assert not lanes._waiting
 
@@ -514,6 +542,26 @@ def test_a_forked_child_is_refused(ledger: Ledger, loop: Loop, monkeypatch: pyte
     run(loop, main())
 
 
+def test_a_child_that_leaves_its_parents_block(ledger: Ledger, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused, calls no hook and touches nothing; the parent commits as if there had been no child."""
+    heard: list[object] = []
+
+    async def main() -> None:
+        async with unit(ledger) as uow:
+            uow["notes"].create("a", 1)
+            uow.after_commit(heard.append)
+            uow.after_rollback(heard.append)
+            leaving = uow.__aexit__(None, None, None)
+            with monkeypatch.context() as patched:
+                patched.setattr(_ambient, "process_id", lambda: -1)
+                with pytest.raises(UsageError, match="another thread, task or process"):
+                    leaving.send(None)
+            assert (uow.status, heard) == ("pending", [])
+        assert (uow.status, heard) == ("committed", [uow.receipt])
+
+    run(loop, main())
+
+
 # Hooks, keys, many
 
 
@@ -547,6 +595,27 @@ def test_hooks_may_be_coroutine_functions(ledger: Ledger, loop: Loop) -> None:
         assert heard[2:] == [error]
 
     run(loop, main())
+
+
+def test_no_hook_is_called_while_in_doubt(ledger: Ledger, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the outcome cannot be told, neither sort of hook is called."""
+    heard: list[object] = []
+
+    def doubt(*_: object, **__: object) -> None:
+        raise InDoubtError("Nobody knows.")
+
+    async def main() -> AsyncUnitOfWork:
+        uow = unit(ledger)
+        with pytest.raises(InDoubtError):
+            async with uow:
+                uow["notes"].create("a", 1)
+                uow.after_commit(heard.append)
+                uow.after_rollback(heard.append)
+                monkeypatch.setattr(ledger._opened.coordinator, "commit", doubt)
+                monkeypatch.setattr(ledger._opened.coordinator, "fail", lambda *_: None)
+        return uow
+
+    assert (run(loop, main()).status, heard) == ("pending", [])
 
 
 def test_a_cancelled_hook_does_not_stop_the_others(ledger: Ledger, loop: Loop) -> None:
@@ -685,6 +754,11 @@ def test_the_async_ledger(tmp_path: Any, loop: Loop) -> None:
         await opened.close()
         with pytest.raises(UsageError, match="made of an open Ledger"):
             AsyncLedger("memory.db")
+        async with AsyncLedger(Ledger.open(tmp_path / "memory.db", stores=four_stores())) as face:
+            assert not face.closed
+        assert face.closed
+        await AsyncLedger.open(tmp_path / "never.db").__aexit__(None, None, None)  # was not entered: nothing to close
+        assert not (tmp_path / "never.db").exists()
 
     run(loop, main())
 
@@ -705,8 +779,7 @@ def test_a_relay_works_beside_the_loop(ledger: Ledger, loop: Loop) -> None:
             for number in range(3):
                 uow.publish("t", number, key="k")
         relay = asyncio.create_task(face.relay(sink))
-        while not delivering.is_set():
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(delivering.wait, 60)
         relay.cancel()
         await asyncio.sleep(0)  # the cancellation is in the relay's hands
         assert not relay.done()
@@ -715,20 +788,27 @@ def test_a_relay_works_beside_the_loop(ledger: Ledger, loop: Loop) -> None:
             await relay
         assert heard == [0]
         assert (await face.relay(heard.append, topics=["t"], until_empty=True)).delivered == 2
-        with pytest.raises(UsageError, match="threading.Event"):
+        with pytest.raises(UsageError, match=r"threading\.Event"):
             await face.relay(sink, stop=asyncio.Event())  # type: ignore[arg-type]
 
     run(loop, main())
 
 
-def test_erasing_inside_an_open_unit_is_refused(ledger: Ledger, loop: Loop) -> None:
-    """An erasure is a unit of the task's own, in whichever thread: it says so instead of waiting for the lock."""
+def test_what_would_wait_for_its_own_task_is_refused(ledger: Ledger, loop: Loop) -> None:
+    """A task whose unit holds the lock, and who asks for what needs the lock, would wait for ever."""
 
     async def main() -> None:
+        face = AsyncLedger(ledger)
         async with unit(ledger) as uow:
-            await uow.sql("SELECT 1")
             with pytest.raises(UsageError, match="open already"):
-                await AsyncLedger(ledger).erase(space_id=SPACE, store="notes", key="a")
+                await face.erase(space_id=SPACE, store="notes", key="a")
+            await uow.sql("SELECT 1")
+            for call in (partial(face.erase, space_id=SPACE, store="notes", key="a"), face.recover):
+                with pytest.raises(UsageError, match="holds the ledger's write lock already"):
+                    await call()
+            with pytest.raises(UsageError, match="holds the ledger's write lock already"):
+                await face.relay(print)
+            assert (await face.verify()).ok
 
     run(loop, main())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -215,6 +216,21 @@ class _Ledger:
 
     def refuse_misuse(self) -> None:
         """It is open, and this process's."""
+
+
+def test_a_call_of_a_coroutine_that_is_thrown_away_is_waited_for(loop: Loop) -> None:
+    """It is told that it is not wanted any more, and nothing of it is at work when the coroutine is gone."""
+    unwanted = threading.Event()
+    done: list[bool] = []
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            call = in_thread(pool, lambda: done.append(unwanted.wait(60)), when_cancelled=unwanted.set)
+            call.send(None)
+            call.close()
+            assert done == [True]
+
+    run(loop, main())
 
 
 def test_a_lane_that_comes_too_late_is_passed_on(loop: Loop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sqlite3
 import threading
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from memoryos_uow import (
+    AsyncLedger,
     DuplicateUnit,
     InDoubtError,
     Ledger,
@@ -26,6 +28,7 @@ from memoryos_uow import (
 )
 from memoryos_uow.errors import LedgerError
 from tests.processes import forked
+from tests.test_deadline import Clock
 from tests.units import MARKER, SPACE, OwnError, locked, rows, run, start, statuses
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from memoryos_uow import Outcome, UnitOfWork
+    from memoryos_uow import AsyncUnitOfWork, Outcome, UnitOfWork
 
 HOME: Final[dict[str, Any]] = {"space_id": SPACE, "band": "GREEN"}
 KEYS: Final = "SELECT key, claim IS NULL, uow_id IS NULL, result FROM uow_idempotency ORDER BY key"
@@ -378,8 +381,9 @@ def test_an_answer_that_comes_between_looking_and_claiming(ledger: Ledger, monke
     assert _claiming._at_work == {}
 
 
-def test_a_claim_that_finds_the_ledger_busy(tmp_path: Path) -> None:
+def test_a_claim_that_finds_the_ledger_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for as every lock: until the deadline, else for the busy timeout; no claim is left."""
+    monkeypatch.setattr(_ambient, "sleep", Clock(monkeypatch).go_on)
     with Ledger.open(tmp_path / "memory.db", busy_timeout=0) as ledger:
         once(ledger, idempotency_key="before")
         with locked(ledger.path):
@@ -449,6 +453,22 @@ def test_an_outcome_in_doubt_is_looked_up_before_the_body_runs_again(
     """A commit that came through after all is found under its key; one that did not is tried again."""
     lose_one_answer(ledger, monkeypatch, lands=lands)
     outcome = once(ledger)
+    assert (outcome.value, outcome.replayed, note(ledger)) == ("ours", lands, "ours")
+    assert statuses(ledger).count("committed") == 1
+
+
+@pytest.mark.parametrize("lands", [True, False], ids=["it came through", "it did not"])
+def test_an_outcome_in_doubt_is_looked_up_by_a_coroutine_too(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, lands: bool
+) -> None:
+    """`AsyncLedger.run` does as `Ledger.run` does."""
+    lose_one_answer(ledger, monkeypatch, lands=lands)
+
+    async def body(uow: AsyncUnitOfWork) -> object:
+        uow["notes"].create("n1", "ours")
+        return "ours"
+
+    outcome = asyncio.run(AsyncLedger(ledger).run(body, **HOME, idempotency_key="k"))
     assert (outcome.value, outcome.replayed, note(ledger)) == ("ours", lands, "ours")
     assert statuses(ledger).count("committed") == 1
 

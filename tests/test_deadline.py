@@ -118,8 +118,11 @@ def test_the_last_look_is_right_before_the_commit(tmp_path: Path, clock: Clock) 
         assert store.given == [0.5, None]
 
 
-def test_waiting_for_the_lock_ends_with_the_deadline(ledger: Ledger) -> None:
+def test_waiting_for_the_lock_ends_with_the_deadline(
+    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A locked ledger is waited for until the deadline, not for the busy timeout; once it is free all works."""
+    monkeypatch.setattr(_ambient, "sleep", clock.go_on)
     with locked(ledger.path):
         with pytest.raises(UnitTimeout) as caught, ledger.unit(space_id=SPACE, band="GREEN", timeout=0.02) as uow:
             uow["notes"].create("n1", 1)

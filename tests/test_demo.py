@@ -99,6 +99,7 @@ def test_says_what_it_proved(where: Path) -> None:
         "--seed 7",
         "0 of them are lost",
         "ledger.validate(): 0 violations",
+        "ledger.verify(): 12 receipts recomputed, 48 records as their receipts say, 0 problems",
         "likeness",
         "12 committed, 1 rolled back,",
         "RecordExists 1",
@@ -110,7 +111,7 @@ def test_says_what_it_proved(where: Path) -> None:
         assert " ".join(words.split()) in " ".join(said.split())
     assert "WRONG" not in said
     commands = [line.split() for line in said.splitlines() if " memoryos-demo/run-1/ledger.db" in line][-3:]
-    assert [words[3] for words in commands] == ["list", "show", "validate"]
+    assert [words[3] for words in commands] == ["list", "show", "verify"]
 
 
 def test_the_commands_it_names_work(where: Path) -> None:

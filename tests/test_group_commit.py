@@ -45,6 +45,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         assert opened.validate() == []
 
 
+@pytest.fixture(autouse=True)
+def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no batch end because this machine is slow; one test has it end so."""
+    monkeypatch.setattr(_group_commit, "BATCH_NS", int(PATIENCE_S * 1e9))
+
+
 def create(key: str) -> Callable[[UnitOfWork], None]:
     """What a unit does: one note and one order under `key`."""
 
@@ -109,8 +115,9 @@ def test_a_lone_unit_has_no_savepoint(ledger: Ledger, statements: list[str]) -> 
 
 SYNCS: Final = """
     import os, sys
-    from memoryos_uow import Ledger
-    from tests.gathering import PATIENCE_S, Caller, together
+    from memoryos_uow import Ledger, _group_commit
+    from tests.gathering import Caller, together
+    _group_commit.BATCH_NS = 60_000_000_000  # traced, everything takes long
     ledger = Ledger.open(sys.argv[1])
     callers = [Caller(ledger, lambda uow, n=n: uow["notes"].create(f"{n}", n)) for n in range(8)]
     with ledger.unit(space_id="s", band="GREEN") as uow: uow["notes"].create("warm", 1)
@@ -585,6 +592,7 @@ def test_patience_of_those_who_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert isinstance(follower.raised, LedgerBusy)
         assert "Other units of this process" in str(follower.raised)
         assert group_of(ledger)._leader is None
+        monkeypatch.setattr(ledger._opened.engine, "busy_timeout_s", PATIENCE_S)
         assert together(ledger, *callers(ledger, "c", "d")) == ["committed"] * 2
 
 

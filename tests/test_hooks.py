@@ -197,6 +197,21 @@ def test_a_hook_may_be_interrupted(ledger: Ledger) -> None:
     assert uow.status == "committed"
 
 
+def test_a_block_that_another_process_leaves(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused, and neither ends the unit nor calls a hook: here the process only seems to be another one."""
+    seen: list[object] = []
+    uow = unit(ledger)
+    with pytest.raises(UsageError, match="another thread, task or process"), uow:
+        uow["notes"].create("n1", 1)
+        uow.after_commit(seen.append)
+        uow.after_rollback(seen.append)
+        monkeypatch.setattr(_ambient, "process_id", lambda: -1)
+    monkeypatch.undo()
+    assert (seen, uow.status) == ([], "pending")
+    uow.rollback()
+    assert (seen, uow.status) == ([None], "rolled_back")
+
+
 def test_a_forked_child_calls_no_hook_of_its_parents(ledger: Ledger) -> None:
     """A child that leaves its parent's block leaves what belongs to the unit to the parent."""
     seen: list[int] = []

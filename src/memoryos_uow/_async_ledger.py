@@ -17,7 +17,7 @@ from memoryos_uow._relay.arguments import check_stop
 from memoryos_uow._requests import Request
 from memoryos_uow._retrying import ATTEMPTS
 from memoryos_uow._running_async import run_async
-from memoryos_uow.aio import AsyncUnitOfWork
+from memoryos_uow.aio import AsyncUnitOfWork, refuse_to_wait_for_oneself
 from memoryos_uow.errors import UsageError
 from memoryos_uow.ledger import Ledger
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    from memoryos_uow._open_ledger import OpenLedger
     from memoryos_uow._messages import Message, RelayReport
+    from memoryos_uow._open_ledger import OpenLedger
     from memoryos_uow._records import Erasure, RecoveryReport, UnitRecord, Violation
     from memoryos_uow._requests import Outcome
     from memoryos_uow.receipts import Receipt
@@ -174,6 +174,7 @@ class AsyncLedger:
 
     async def recover(self) -> RecoveryReport:
         """Finish what other processes left unfinished: `Ledger.recover`."""
+        refuse_to_wait_for_oneself(self._opened)
         return await self._alone(self.ledger.recover)
 
     async def verify(self, **options: Any) -> Verification:
@@ -190,6 +191,7 @@ class AsyncLedger:
 
     async def erase(self, **what: Any) -> Erasure:
         """Remove a record with its history: `Ledger.erase`, with its arguments. Cancelling does not call it back."""
+        refuse_to_wait_for_oneself(self._opened)
         return await self._alone(partial(self.ledger.erase, **what))
 
     async def relay(
@@ -200,6 +202,7 @@ class AsyncLedger:
         Works until `stop` is set or the task is cancelled, and then ends after the message that it is delivering. The
         sink is a plain function, called in the relay's thread, so it may take its time.
         """
+        refuse_to_wait_for_oneself(self._opened)
         stopping = check_stop(stop)
         return await self._alone(
             partial(self.ledger.relay, sink, stop=stopping, **options), when_cancelled=stopping.set
@@ -209,9 +212,7 @@ class AsyncLedger:
         self._opened.engine.refuse_misuse()
         thread = ThreadPoolExecutor(1, thread_name_prefix="memoryos-uow-alone")
         try:
-            return await in_thread(
-                thread, on_behalf_of, Owner.of_this_moment(), call, when_cancelled=when_cancelled
-            )
+            return await in_thread(thread, on_behalf_of, Owner.of_this_moment(), call, when_cancelled=when_cancelled)
         finally:
             thread.shutdown(wait=False)
 

@@ -130,6 +130,7 @@ class Claiming:
         """Wait until the key is ours, and return None; or until there is an answer, and return that.
 
         Raises:
+            DuplicateUnit: there was an answer, which an erasure has taken.
             UsageError: the key was used with other arguments, or this very task is at work under it.
             UnitTimeout, LedgerBusy: it took too long.
         """
@@ -146,6 +147,7 @@ class Claiming:
         """Return the key's answer if there is one; else claim it, if nobody else is at it. Waits for the lock only.
 
         Raises:
+            DuplicateUnit: there was an answer, which an erasure has taken.
             UsageError, UnitTimeout, LedgerBusy: as `take`.
         """
         if self._rows.basic:
@@ -211,6 +213,13 @@ class Claiming:
                 )
             return Turn.THEIRS
         uow_id = row.uow_id or ""
+        if row.result == _idempotency.ERASED:
+            raise DuplicateUnit(
+                "The unit with this idempotency key is committed; its result was erased with a record that it wrote.",
+                hint="Nothing was written, and nothing is run again. Its receipt is error.receipt.",
+                uow_id=uow_id,
+                receipt=self._receipt(uow_id),
+            )
         return Answer(None if row.result is None else json.loads(row.result), self._receipt(uow_id), uow_id)
 
     def _receipt(self, uow_id: str) -> Receipt | None:

@@ -1,7 +1,8 @@
 """`Ledger.erase`: one unit of work that takes a record out of its store, and out of the history that speaks of it.
 
 Inside the unit's transaction: the record is deleted if it is there, what its store keeps of it beside goes too, every
-write that ever told of it is sealed, and who acted is forgotten if asked for. The unit that does so, the tombstone, is
+write that ever told of it is sealed, what its units answered under idempotency keys goes, and who acted is forgotten
+if asked for. The unit that does so, the tombstone, is
 in log and chain like any other; its receipt says what was sealed and does not say which record it was. After its
 decision `_scrubbing` removes what is left outside the ledger, in free pages and in logs.
 
@@ -10,9 +11,9 @@ Promise: either nothing was erased, or it is decided and will be finished by who
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from memoryos_uow import _ambient, _erasures
+from memoryos_uow import _ambient, _erasures, _idempotency
 from memoryos_uow._names import MAX_KEY_BYTES, Band, Operation, check_identifier
 from memoryos_uow._records import Erasure
 from memoryos_uow._scrubbing import LEDGER
@@ -61,20 +62,30 @@ def erase(ledger: Ledger, request: WhatToErase, *, actor_id: str | None, correla
         ) as uow,
     ):
         state, _ = uow._active()  # noqa: SLF001
-        sealed, forgotten, kept = _erase_inside(opened, state, store, request)
+        done = _erase_inside(opened, state, store, request)
     assert uow.receipt is not None  # noqa: S101 - it is committed and has a write
     return Erasure(
         uow_id=uow.uow_id,
         receipt=uow.receipt,
-        sealed=sealed,
-        forgotten=forgotten,
-        kept=kept,
+        sealed=done.sealed,
+        forgotten=done.forgotten,
+        kept=done.kept,
+        messages=done.messages,
         remaining=_finish(opened, uow.uow_id),
     )
 
 
-def _erase_inside(opened: OpenLedger, unit: UnitState, store: Store, request: WhatToErase) -> tuple[int, int, int]:
-    """Do everything that belongs into the decision; return how many writes were sealed, unit ids forgotten and kept."""
+class _Inside(NamedTuple):
+    """What was done inside the decision: the numbers of an `Erasure`."""
+
+    sealed: int
+    forgotten: int
+    kept: int
+    messages: int
+
+
+def _erase_inside(opened: OpenLedger, unit: UnitState, store: Store, request: WhatToErase) -> _Inside:
+    """Do everything that belongs into the decision."""
     space_id, key, tombstone = request.space_id, request.key, unit.facts.uow_id
     transactions = opened.coordinator.transactions
     tx = transactions.open(unit)  # from here on nobody else changes the record
@@ -88,6 +99,8 @@ def _erase_inside(opened: OpenLedger, unit: UnitState, store: Store, request: Wh
             hint="Nothing was erased. Check the space, the store and the key.",
             store=store.name,
         )
+    _idempotency.forget_results(tx, commits)
+    messages = _erasures.undelivered(tx, commits)
     forgotten = _forget(tx, tombstone, commits, request)
     write = Write(
         store.name, Operation.DELETE, key, None, None, _ambient.now_text(), sealed=_erasures.seal_text(tx, tombstone)
@@ -103,7 +116,7 @@ def _erase_inside(opened: OpenLedger, unit: UnitState, store: Store, request: Wh
     _erasures.add_pending(
         tx, _erasures.Pending(tombstone, store.name, space_id, key, unit.place.commit_seq, request.vacuum)
     )
-    return sealed, forgotten, len(commits) - forgotten if request.forget_unit_ids else 0
+    return _Inside(sealed, forgotten, len(commits) - forgotten if request.forget_unit_ids else 0, messages)
 
 
 def _forget(tx: SQLiteTransaction, tombstone: str, commits: list[int], request: WhatToErase) -> int:

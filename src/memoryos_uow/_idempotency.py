@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 from memoryos_uow import _ambient, _owner
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from memoryos_uow.abc import Reader, Transaction
 
 LEASE_S: Final = 60.0
@@ -40,10 +42,20 @@ _SETTLE: Final = (
     "UPDATE uow_idempotency SET claim = NULL, owner = NULL, uow_id = ?, result = ?, expires_ms = ?"
     " WHERE space_id = ? AND key = ? AND claim = ?"
 )
+# What returned nothing tells nothing, and is given back as before.
+_FORGET: Final = (
+    "UPDATE uow_idempotency SET arguments = NULL, result = CASE WHEN result IS NULL THEN NULL ELSE ? END"
+    " WHERE claim IS NULL AND uow_id IN (SELECT u.uow_id FROM uow_ledger AS l JOIN unit_of_work AS u"
+    " ON u.rowid = l.unit WHERE l.commit_seq = ?)"
+)
 _SWEEP: Final = (
     "DELETE FROM uow_idempotency WHERE id IN (SELECT id FROM uow_idempotency"
     " WHERE expires_ms <= ?1 AND (claim IS NULL OR expires_ms <= ?2) ORDER BY expires_ms LIMIT ?3)"
 )
+
+
+ERASED: Final = "erased"
+"""In the place of a result that was erased; no JSON text reads so."""
 
 
 @dataclass(slots=True)
@@ -115,6 +127,11 @@ def release(tx: Transaction, mine: Claim) -> None:
         "DELETE FROM uow_idempotency WHERE space_id = ? AND key = ? AND claim = ?",
         (mine.space_id, mine.key, mine.token),
     )
+
+
+def forget_results(tx: Transaction, commits: Iterable[int]) -> None:
+    """Remove what was asked of these units, by commit_seq, and what they answered; that they answered stays."""
+    tx.execute_many(_FORGET, [(ERASED, commit_seq) for commit_seq in commits])
 
 
 def sweep(tx: Transaction, limit: int = SWEEP_STEP) -> int:

@@ -229,6 +229,9 @@ def attach_stores(engine: SQLiteEngine, registry: StoreRegistry, *, recorded: bo
 
 def set_up_stores(engine: SQLiteEngine, registry: StoreRegistry) -> None:
     """Make what the stores miss, in one transaction."""
+    # Stores outside mark their places as this ledger's at once. Who it is may have been written by a process that died
+    # before it could sync that: a power cut would make it another ledger, which its own stores turn away.
+    engine.sync_log()
     tx = engine.begin()
     try:
         registry.refresh(tx)

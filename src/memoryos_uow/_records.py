@@ -152,6 +152,8 @@ class Erasure:
     """How many units lost their id, because they had written nothing but erased records."""
     kept: int = 0
     """How many units kept theirs, although ids were to be forgotten: receipts of other records need it."""
+    messages: int = 0
+    """How many messages of units that wrote the record are not delivered yet: they may tell of it, and were left."""
     remaining: tuple[str, ...] = ()
     """Where traces may still be: a store that did not answer, or the ledger's file while others read or write it."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from memoryos_uow import _ambient, _coordination, _log, _owner, _protocol, _wal
 from memoryos_uow._backoff import delay_s
 from memoryos_uow._describe import abandoned_record
+from memoryos_uow._names import Band
 from memoryos_uow._protocol import Event, State
 from memoryos_uow._records import RecoveryReport
 from memoryos_uow._telling import Begun, recovered
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 2_000
 _SWEEPS_TRIED: Final = 20
+_MAY_NAME_STORES: Final = (Band.GREEN, Band.AMBER)
 
 
 class Recovery:
@@ -96,7 +98,7 @@ class Recovery:
         # The protocol has the word; here its answers are carried out for many units at once.
         _protocol.step(State.FOUND, Event.DECISION_FOUND)
         _protocol.step(State.FOUND, Event.NO_DECISION_FOUND)
-        report = self._forward(decided) + self._back(undecided)
+        report = self._forward([one for one in taken if one.decided]) + self._back(undecided)
         if taken:
             telemetry.tell(lambda: recovered(report, taken, begun, silent))
         return report
@@ -108,10 +110,11 @@ class Recovery:
         except LedgerError:  # only those who watch would have liked to know
             return set()
 
-    def _forward(self, uow_ids: list[str]) -> RecoveryReport:
+    def _forward(self, found: list[Unsettled]) -> RecoveryReport:
         """PUBLISH, then FORGET what has been published and RECORD_SILENCE for the rest."""
-        if not uow_ids:
+        if not found:
             return RecoveryReport()
+        uow_ids = [one.uow_id for one in found]
         silent = self._coordinator.publishing.publish(uow_ids, synced=False)
         done = [uow_id for uow_id in uow_ids if uow_id not in silent]
 
@@ -122,8 +125,9 @@ class Recovery:
                 self._rows.record_silence(tx, uow_id, stores)
 
         self._coordinator.transactions.apart(write, wait_s=None)
-        for uow_id, stores in silent.items():
-            _log.warn("uow.in_doubt", uow_id=uow_id, stores=sorted(stores))
+        for one in found:
+            if one.uow_id in silent:
+                _warn_in_doubt(one, stores=sorted(silent[one.uow_id]))
         return RecoveryReport(rolled_forward=tuple(done), in_doubt=tuple(silent))
 
     def _back(self, found: list[Unsettled]) -> RecoveryReport:
@@ -154,7 +158,7 @@ class Recovery:
                     return False  # not registered now: what it made can be removed when it is
                 store.abandon(one.uow_id, tokens)
             except Exception as error:  # noqa: BLE001 - whatever a store of somebody else's raises, the others come next
-                _log.warn("uow.in_doubt", uow_id=one.uow_id, stores=[name], reason=type(error).__name__)
+                _warn_in_doubt(one, stores=[name], reason=type(error).__name__)
                 return False
         return True
 
@@ -209,3 +213,10 @@ class Recovery:
             return int(frames) >= 0 and not _wal.goes_on_after(self._engine.path, int(frames))
         except OSError:
             return False
+
+
+def _warn_in_doubt(one: Unsettled, **more: object) -> None:
+    """Report a unit that cannot be finished now; which stores it wrote to is said for GREEN and AMBER only."""
+    band = one.unit.get("band")
+    allowed = more if band in _MAY_NAME_STORES else {}
+    _log.warn("uow.in_doubt", uow_id=one.uow_id, band=band, outcome="in_doubt", **allowed)

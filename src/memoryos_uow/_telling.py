@@ -58,6 +58,7 @@ def ended(unit: UnitState) -> UnitEnded:
         write_count=receipt.write_count if receipt else unit.buffer.count,
         bytes_written=receipt.total_bytes_written if receipt else 0,
         retry_count=unit.retry_count,
+        retries_of_its_own=unit.retry_count - unit.attempts_before + (unit.attempts_before > 0),
         receipt_hash=receipt.hash if receipt else None,
         failed_store=unit.failed_store or next(iter(unit.silent), None),
         error_type=type(unit.error).__qualname__ if unit.error else None,

@@ -176,6 +176,7 @@ class UnitCore:
             content_key=ledger.content_key_for(self._band) if keyed else None,
             claim=attempt.claim,
             retry_count=attempt.number,
+            attempts_before=attempt.number,
         )
         _open_units.set((*outer, self))
 

@@ -83,6 +83,8 @@ class UnitState:
     """On the idempotency key under which the unit runs."""
     hooks: Hooks | None = None
     retry_count: int = 0
+    attempts_before: int = 0
+    """Attempts of the same run; they are in `retry_count` too."""
     commit_started_ns: int | None = None
     commit_us: int | None = None
     """From the block's end to the decision, once that is durable."""

@@ -56,6 +56,16 @@ async def take_key(ledger: OpenLedger, claim: Claim, deadline: Deadline | None) 
         await asyncio.sleep(waiting.pause_s())
 
 
+def refuse_to_wait_for_oneself(ledger: OpenLedger, *, uow_id: str | None = None) -> None:
+    """Raise UsageError if a unit of this task holds the lock: the task would never come to give it back."""
+    if any(unit._holds_lock_of(ledger) for unit in open_units()):  # noqa: SLF001
+        raise UsageError(
+            "This task holds the ledger's write lock already, in another unit of work.",
+            hint="Nothing was written. End that unit first, or use uow.savepoint() inside it.",
+            uow_id=uow_id,
+        )
+
+
 class AsyncUnitOfWork(UnitCore):
     """One atomic, receipted write across several stores, in an asyncio task.
 
@@ -287,7 +297,7 @@ class AsyncUnitOfWork(UnitCore):
         state, ledger = self._live()
         lanes = lanes_of(ledger)
         if self._lane is None:
-            self._refuse_to_wait_for_itself()
+            refuse_to_wait_for_oneself(ledger, uow_id=self._uow_id)
             self._lane = await take_lane(ledger, state.facts.deadline)
         lane = self._lane
         try:
@@ -325,16 +335,6 @@ class AsyncUnitOfWork(UnitCore):
             call()
         else:
             await self._in_any_thread(error, call)
-
-    def _refuse_to_wait_for_itself(self) -> None:
-        """Raise UsageError if another unit of this task holds the lock: it would never give it back."""
-        for unit in open_units():
-            if unit is not self and unit._holds_lock_of(self._ledger):  # noqa: SLF001
-                raise UsageError(
-                    "This task holds the ledger's write lock already, in another unit of work.",
-                    hint="Nothing was written. End that unit first, or use uow.savepoint() inside it.",
-                    uow_id=self._uow_id,
-                )
 
     # Hooks
 

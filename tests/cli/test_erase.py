@@ -60,6 +60,7 @@ def test_json_and_the_key_from_standard_input(tmp_path: Path) -> None:
             "sealed": 2,
             "forgotten": 0,
             "kept": 0,
+            "messages": 0,
             "remaining": [],
         }
         assert ledger.units(actor_id="alice") == []

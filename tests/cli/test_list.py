@@ -54,6 +54,8 @@ def test_lists_newest_first(ledger: Path) -> None:
         (("--correlation", "req-BLACK"), 2),
         (("--since", "2026-01-01"), 9),
         (("--since", "2999-01-01T00:00:00+02:00"), 0),
+        (("--slow", "0"), 9),
+        (("--slow", "86400000"), 0),
         (("--limit", "3"), 3),
         (("--limit", "0"), 9),
     ],

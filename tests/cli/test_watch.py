@@ -7,6 +7,7 @@ import os
 import pty
 import shutil
 import signal
+import sqlite3
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,6 @@ def test_bands_are_kept(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_durations_that_come_later_are_seen(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit whose durations are written with a later one is taken into account then."""
-    import sqlite3  # noqa: PLC0415
-
     def fill_in() -> None:
         with sqlite3.connect(ledger) as connection:
             connection.execute("UPDATE uow_ledger SET execution_us = 40 WHERE execution_us IS NULL")
@@ -93,8 +92,8 @@ def test_a_replaced_ledger_ends_it(ledger: Path, monkeypatch: pytest.MonkeyPatch
     """When another file takes the ledger's place, watching ends with a sentence."""
 
     def replace() -> None:
-        shutil.copy(ledger, f"{ledger}.new")
-        os.replace(f"{ledger}.new", ledger)
+        shutil.copy(ledger, ledger.with_name("new.db"))
+        ledger.with_name("new.db").replace(ledger)
 
     result = watched(monkeypatch, ledger, replace)
     assert (result.exit_code, "was removed or replaced" in result.stderr) == (1, True)

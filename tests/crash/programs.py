@@ -201,6 +201,12 @@ def nothing_for_six(world: Path) -> None:
     (world / "six").touch()
 
 
+def nothing_for_six_normal(world: Path) -> None:
+    """The same with relaxed durability."""
+    (world / "normal").touch()
+    nothing_for_six(world)
+
+
 def old_ledger(world: Path) -> None:
     """A ledger of contract 1.0.0 with rows."""
     schema_files.make_1_0_0(world / "memory.db", OLD_UNITS)

@@ -33,7 +33,11 @@ PROGRAMS = [
     ("first_open", programs.nothing_for_six),
     ("migrate", programs.old_ledger),
 ]
-RELAXED = [("mixed", programs.six_normal), ("reopen", programs.six_normal)]
+RELAXED = [
+    ("mixed", programs.six_normal),
+    ("reopen", programs.six_normal),
+    ("first_open", programs.nothing_for_six_normal),
+]
 IN_RECOVERY = [
     ("mixed", programs.six),
     ("delete", programs.four),

@@ -14,7 +14,8 @@ from memoryos_uow import Ledger, LedgerError, UnitOfWorkError, _coordination, _w
 from memoryos_uow._migrations import migrate_down
 from memoryos_uow._recovery import Recovery
 from memoryos_uow.engines.sqlite import SQLiteEngine
-from memoryos_uow.stores import SQLiteFileStore
+from memoryos_uow.stores import SQLiteFileStore, _blobs, _files
+from memoryos_uow.stores._second_file import SecondFile
 from memoryos_uow.stores._stage import Stage
 from memoryos_uow.testing import fault_points
 from tests.crash import programs
@@ -100,6 +101,25 @@ def test_directories_are_durable_before_files_are_renamed_into_them(tmp_path: Pa
     published = len(points.names) - 1 - points.names[::-1].index("os.replace")
     made = published - 1 - points.names[:published][::-1].index("os.mkdir")
     assert points.names[made:published].count("os.fsync") == 3  # the root, the space, new
+
+
+def test_stores_mark_their_places_only_once_the_ledger_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut that took the ledger's identity and left the marks would make its stores another's for ever."""
+    seen: list[str] = []
+    for where, name in ((SQLiteEngine, "sync_log"), (SecondFile, "claim"), (_blobs, "stake"), (_files, "stake")):
+        real = getattr(where, name)
+
+        def noted(*arguments: object, real: Callable[..., object] = real, name: str = name) -> object:
+            seen.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(where, name, noted)
+    (tmp_path / "six").touch()
+    with programs.open_ledger(tmp_path):
+        assert {*seen[1:]} == {"claim", "stake"}
+    assert seen[0] == "sync_log"
 
 
 # By the simulation: each of these is one of its seeded faults now

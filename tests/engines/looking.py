@@ -110,3 +110,8 @@ def interrupted_inside(connection: sqlite3.Connection) -> Iterator[None]:
         signal.signal(signal.SIGUSR1, before)
         with suppress(sqlite3.ProgrammingError):  # the connection may have been given up
             connection.set_trace_callback(None)
+
+
+def keepers() -> int:
+    """How many threads keep a log in this process; other parts of the library may have threads of their own."""
+    return sum(thread.name == "memoryos-uow WAL keeper" for thread in threading.enumerate())

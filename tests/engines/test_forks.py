@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +14,7 @@ from memoryos_uow.engines._wal_keeper import COMMITS_PER_CHECKPOINT
 from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.errors import UsageError
 from tests import processes
-from tests.engines.looking import insert, is_free, rows, thread
+from tests.engines.looking import insert, is_free, keepers, rows, thread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -195,9 +194,9 @@ def test_keeper_of_the_log_does_not_keep_a_child_from_opening(engine: SQLiteEngi
     for _ in range(2):
         engine._keeper._commits = COMMITS_PER_CHECKPOINT
         insert(engine, 0)
-        assert threading.active_count() == 2
+        assert keepers() == 1
         assert processes.forked(lambda: opened_anew(path, 2)) == [0, 2]
-        assert threading.active_count() == 1
+        assert keepers() == 0
         tx = engine.begin()
         tx.execute("DELETE FROM t")
         tx.commit()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import signal
 import sqlite3
+import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -358,6 +360,8 @@ def test_a_stopped_process_holds_nobody_up_for_ever(
         member.end()
 
 
+SOAK_S: Final = float(os.environ.get("MEMORYOS_UOW_SOAK", "0"))
+ROWS: Final = 8000
 WRITER: Final = """
 import sys, threading
 from pathlib import Path
@@ -371,32 +375,37 @@ threading.Thread(target=lambda: (sys.stdin.readline(), over.set()), daemon=True)
 done = 0
 while not over.is_set():
     tx = engine.begin()
-    tx.execute("INSERT INTO t VALUES (?)", (int(sys.argv[2]) + 4 * done,))
+    tx.execute("INSERT INTO t VALUES (?)", (int(sys.argv[2]) + 8 * done,))
     tx.commit()
     done += 1
 print(done, flush=True)
 """
 
 
-def test_nobody_starves(engine: SQLiteEngine, path: Path) -> None:
-    """Of four processes that write as fast as they can none falls far behind: left to SQLite, some get next to nothing.
+@pytest.mark.parametrize("count", [2, 8] if SOAK_S else [4])
+def test_nobody_starves(engine: SQLiteEngine, path: Path, count: int) -> None:
+    """Of processes that write as fast as they can none falls far behind: left to SQLite, some get next to nothing.
 
-    A second is short, and the machine may be busy; `python -m benchmarks processes` shows how even it is over time.
+    A second is short, and the machine may be busy, so a quarter of what the fastest has done is enough then. With
+    MEMORYOS_UOW_SOAK=60 it takes a minute each with 2 and with 8 processes, and half is asked for. In what order the
+    place is handed over is tested above.
     """
-    children = [processes.start(WRITER, str(path), str(number)) for number in range(4)]
+    children = [processes.start(WRITER, str(path), str(number)) for number in range(count)]
     for child in children:
         assert child.stdin is not None
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
     _tell(children, b"go\n")
+    enough = _ambient.monotonic_ns() + round(SOAK_S * 1e9)
     with engine.reader() as reader:
-        while reader.rows("SELECT count(*) FROM t")[0][0] < 8000:
+        while _ambient.monotonic_ns() < enough or reader.rows("SELECT count(*) FROM t")[0][0] < ROWS:
             assert {child.poll() for child in children} == {None}
             _ambient.sleep(0.01)
     _tell(children, b"over\n")
     done = [int(child.communicate()[0]) for child in children]
     assert sum(done) == len(rows(path))
-    assert min(done) * 4 >= max(done), done
+    sys.stdout.write(f"{count} processes: {sorted(done)}, slowest/fastest {min(done) / max(done):.2f}\n")
+    assert min(done) * (2 if SOAK_S else 4) >= max(done), done
 
 
 def _tell(children: list[subprocess.Popen[bytes]], what: bytes) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from memoryos_uow.engines import _wal_keeper
 from memoryos_uow.engines._wal_keeper import COMMITS_PER_CHECKPOINT, WalKeeper
-from tests.engines.looking import PATIENT_S, insert, rows
+from tests.engines.looking import PATIENT_S, insert, keepers, rows
 from tests.gathering import until
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def watched(path: Path) -> Iterator[type[Watched]]:
         closed = threading.Semaphore(0)
 
     yield Mine
-    assert threading.active_count() == 1
+    assert keepers() == 0
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_no_thread_before_it_is_needed(keeper: WalKeeper) -> None:
     """Until enough commits were counted there is no thread; stopping then does nothing, twice."""
     for _ in range(COMMITS_PER_CHECKPOINT - 1):
         keeper.note_commit()
-    assert threading.active_count() == 1
+    assert keepers() == 0
     keeper.stop()
     keeper.stop()
 
@@ -154,7 +154,7 @@ def test_stopping_ends_the_thread(keeper: WalKeeper, watched: type[Watched]) -> 
     assert watched.closed.acquire(timeout=PATIENT_S)
     note_commits(keeper)
     keeper.stop()
-    assert threading.active_count() == 1
+    assert keepers() == 0
     assert len(watched.asked) in (1, 2)
 
 
@@ -182,9 +182,9 @@ def test_a_commit_succeeds_where_no_thread_can_be_had(
     assert rows(path) == [0, 1, 2, 3, 4]
     monkeypatch.undo()
     note_commits(engine._keeper)
-    assert [each.name for each in threading.enumerate()][1:] == ["memoryos-uow WAL keeper"]
+    assert keepers() == 1
     engine.close()
-    assert threading.active_count() == 1
+    assert keepers() == 0
 
 
 def commits(engine: SQLiteEngine, number: int) -> Callable[[], None]:
@@ -204,7 +204,7 @@ def test_engine_counts_its_commits(engine: SQLiteEngine, path: Path, monkeypatch
     for _ in range(10):
         engine.begin().rollback()
     commits(engine, 2)()
-    assert threading.active_count() == 1
+    assert keepers() == 0
     checkpointed = threading.Event()
     connect = engine._keeper._connect
 
@@ -217,7 +217,7 @@ def test_engine_counts_its_commits(engine: SQLiteEngine, path: Path, monkeypatch
     insert(engine, 2)
     assert checkpointed.wait(PATIENT_S)
     engine.close()
-    assert threading.active_count() == 1
+    assert keepers() == 0
     assert rows(path) == [0, 1, 2]
 
 

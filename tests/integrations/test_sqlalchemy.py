@@ -138,15 +138,15 @@ def test_sqlmodel_takes_part(ledger: Ledger) -> None:
     """SQLModel's session is a factory like any other."""
     sqlmodel = pytest.importorskip("sqlmodel")
 
-    class Pet(sqlmodel.SQLModel, table=True):  # type: ignore[misc, name-defined, call-arg]
+    class Guest(sqlmodel.SQLModel, table=True):  # type: ignore[misc, name-defined, call-arg]
         id: int | None = sqlmodel.Field(default=None, primary_key=True)
         name: str
 
     with ledger.unit(space_id=SPACE, band="GREEN") as uow:
-        Pet.metadata.tables["pet"].create(engine(uow))
+        Guest.metadata.tables["guest"].create(engine(uow))
         with session(uow, sqlmodel.Session) as db:
-            db.add(Pet(name="Cleo"))
-            assert db.exec(sqlmodel.select(Pet)).one().name == "Cleo"
+            db.add(Guest(name="Cleo"))
+            assert db.exec(sqlmodel.select(Guest)).one().name == "Cleo"
     assert writes(ledger, uow) == [("sql", "create"), ("sql", "create")]
 
 

@@ -31,7 +31,7 @@ def link_of(seen: Seen, traceparent: str | None) -> Any:
         duration_us=7,
         traceparent=traceparent,
     )
-    _otel.emit_span(fact, [])
+    _otel.emit_span(fact)
     (span,) = seen.spans()
     assert (span.start_time, span.end_time) == (1_795_375_231_110_000_000, 1_795_375_231_110_007_000)
     return span.links[0].context if span.links else None

@@ -20,7 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from memoryos_uow import Ledger, RecordMissing
+from memoryos_uow import ConflictError, Ledger, RecordMissing
 from memoryos_uow.testing import fault_points
 from memoryos_uow.testing._forks import fork
 from tests.crash.steps import SPACE, six_stores, value
@@ -34,10 +34,10 @@ STORES: Final = tuple(store.name for store in six_stores())
 KEYS: Final = ("a", "deep/b")
 
 Record = tuple[str, str]
-CHANGES: Final = st.dictionaries(
-    st.tuples(st.sampled_from(STORES), st.sampled_from(KEYS)), st.booleans(), min_size=1, max_size=8
-)
+RECORDS: Final = st.tuples(st.sampled_from(STORES), st.sampled_from(KEYS))
+CHANGES: Final = st.dictionaries(RECORDS, st.booleans(), min_size=1, max_size=8)
 """By record, whether it is deleted if it is there."""
+READS: Final = st.sets(RECORDS, max_size=4)
 UPSERTS: Final = CHANGES.map(lambda changes: dict.fromkeys(changes, False))
 ENDS: Final = st.sampled_from(["commit", "commit", "commit", "raise", "roll back", "refuse"])
 
@@ -161,17 +161,26 @@ class Machine(RuleBasedStateMachine):
         """Somebody asks for recovery; nothing is left in doubt."""
         assert self.ledger.recover().in_doubt == ()
 
-    @rule(outer=UPSERTS, inner=UPSERTS, raises=st.booleans())
-    def independent(self, outer: dict[Record, bool], inner: dict[Record, bool], raises: bool) -> None:
-        """A unit in the middle of another one commits by itself, whatever becomes of the outer one."""
+    @rule(outer=UPSERTS, inner=UPSERTS, read=READS, raises=st.booleans())
+    def independent(
+        self, outer: dict[Record, bool], inner: dict[Record, bool], read: set[Record], raises: bool
+    ) -> None:
+        """A unit in the middle of another one commits by itself, whatever becomes of the outer one.
+
+        The outer one is refused if the inner one has changed what it had read and goes on to write.
+        """
         (first, wanted), (second, own) = self.plan(outer), self.plan(inner)
-        with suppress(WantedError), self.ledger.unit(space_id=SPACE, band="GREEN", correlation_id=str(first)) as uow:
+        ended = suppress(WantedError, ConflictError)
+        with ended, self.ledger.unit(space_id=SPACE, band="GREEN", correlation_id=str(first)) as uow:
+            for store, key in sorted(read):
+                uow[store].get(key)
             self.write(uow, wanted)
             self.run(self.ledger, second, own)
             if raises:
                 raise WantedError
+        overtaken = bool(read & wanted.keys() & own.keys())
         self.keep(second, own)
-        self.keep(first, wanted, "failed" if raises else "committed")
+        self.keep(first, wanted, "failed" if raises or overtaken else "committed")
 
     @rule(one=UPSERTS, other=UPSERTS)
     def at_once(self, one: dict[Record, bool], other: dict[Record, bool]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BY = ("space", "actor", "band", "store", "hour", "day", "month")
-EXAMPLES = int(os.environ.get("MEMORYOS_UOW_STATISTICS_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("MEMORYOS_UOW_STATISTICS_EXAMPLES", "30"))
 BEGIN = datetime(2026, 11, 30, 22, tzinfo=UTC)
 
 moments = st.integers(min_value=0, max_value=6 * 3_600_000_000).map(

@@ -76,6 +76,13 @@ def test_unknown_durations_are_looked_at_again(ledger: Path) -> None:
     assert (before.units, before.execution.count, after.units, after.execution.max_us) == (4, 3, 4, 40)
 
 
+def test_units_without_durations_are_counted_once_where_rows_are_read(ledger: Path) -> None:
+    """A unit that waits for its durations is not counted again by questions that read rows."""
+    put(ledger, [Unit(us=None)])
+    assert count(ledger, space_id="alice", by="day") == 3
+    assert count(ledger, since="2026-11-22T19:00:01Z", by="space") == 4
+
+
 def test_units_that_never_get_durations_are_given_up(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only so many are looked at again and again; the oldest are taken as they are."""
     monkeypatch.setattr(side, "_LOOKED_AT_AGAIN_MAX", 2)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from memoryos_uow._demo._search import Answers
     from memoryos_uow._demo._summary import Spread, Summary
     from memoryos_uow._records import Hit, UnitRecord, Violation
+    from memoryos_uow.verification import Verification
 
 _MOMENTS: Final = {"block": "in the block", "commit": "in the commit", "after": "right after the commit"}
 _OUTCOMES: Final = ("committed", "rolled_back", "failed")
@@ -124,10 +125,16 @@ def _counted(found: Proof, store: str) -> tuple[int, ...]:
     return found.records[store], matching, found.units - matching, found.strays[store]
 
 
-def questions(screen: Screen, violations: Sequence[Violation], answers: Answers) -> None:
+def questions(screen: Screen, violations: Sequence[Violation], verified: Verification, answers: Answers) -> None:
     """Say what the ledger's own checks and the two searches answered."""
-    screen.heading("5. Open the ledger again, validate it and ask it")
+    screen.heading("5. Open the ledger again, verify it and ask it")
     screen.verdict(f"ledger.validate(): {count(len(violations), 'violation')}", good=not violations)
+    held = sum(store.matched for store in verified.stores or ())
+    screen.verdict(
+        f"ledger.verify(): {verified.units:,} receipts recomputed, {held:,} records as their receipts say,"
+        f" {count(verified.problems_total, 'problem')}",
+        good=verified.ok,
+    )
     asked = [("words", f'"{answers.query}" in space {answers.space_id}: {_hits(answers.by_words)}')]
     asked.append(("likeness", f"{answers.like} in space {answers.space_id}: {_hits(answers.by_likeness)}"))
     screen.facts(asked if answers.query else asked[1:])
@@ -169,5 +176,5 @@ def end(screen: Screen, ledger: Path, program: str, uow_id: str, *, sound: bool)
     screen.text(f"The ledger stays at {ledger}. Look around in it:")
     screen.gap()
     path = shlex.quote(os.fspath(ledger))
-    for line in (f"list {path} --failed", f"show {path} {uow_id}", f"validate {path}"):
+    for line in (f"list {path} --failed", f"show {path} {uow_id}", f"verify {path}"):
         screen.command(f"{program} {line}")

@@ -58,12 +58,13 @@ def run(
     _tell.proof(screen, proof)
     with open_ledger(path) as opened:
         violations = opened.validate()
+        verified = opened.verify()
         answers = ask(opened, collection.files)
         summary = summarise(opened, sum(proof.matching.values()))
         newest = opened.units(limit=1)[0]
-    _tell.questions(screen, violations, answers)
+    _tell.questions(screen, violations, verified, answers)
     _tell.summary(screen, summary, seconds=(_ambient.monotonic_ns() - begun) / 1e9)
-    sound = kills.sound and proof.holds and proof.units == len(collection.files) and not violations
+    sound = kills.sound and proof.holds and proof.units == len(collection.files) and not violations and verified.ok
     _tell.end(screen, path, program, newest.uow_id, sound=sound)
     return {
         "ok": sound,
@@ -79,6 +80,7 @@ def run(
         "lost": len(kills.lost),
         "proof": {**vars(proof), "holds": proof.holds},
         "violations": [asdict(violation) for violation in violations],
+        "verified": verified.as_dict(),
         "summary": asdict(summary),
     }
 

@@ -129,7 +129,7 @@ def _from_tallies(tallies: Tallies, question: Question) -> tuple[Tally, _Grouped
         parts.append(tally)
         if by is not None:
             groups[_group_key(by, found, of_band)].merge(tally)
-    if sort in ("store", "actor", "space") and key is None:  # a unit counts once in all, and in each of its stores
+    if sort != "band" and key is None and not question.has_time:  # a unit counts once in all, and in each of its stores
         parts = [tally for _, _, tally in tallies.get("band", band=band)]
     return added(parts), groups
 

@@ -11,6 +11,7 @@ from memoryos_uow.errors import UnitOfWorkError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from memoryos_uow._verification.chains import Chains
     from memoryos_uow._verification.findings import Findings
     from memoryos_uow._verification.rows import UnloggedRow, VerifierRows
 
@@ -18,12 +19,17 @@ if TYPE_CHECKING:
 class OtherRows:
     """What is compared once the walk along the log is over."""
 
-    def __init__(self, rows: VerifierRows, findings: Findings, *, space_id: str | None) -> None:
+    def __init__(
+        self, rows: VerifierRows, findings: Findings, chains: Chains, *, space_id: str | None, whole: bool
+    ) -> None:
+        """Compare after the walk; `whole` says that it came to the end of the log."""
         self.spaces = 0
         self.without_receipt = 0
         self._rows = rows
         self._findings = findings
+        self._chains = chains
         self._space = space_id
+        self._whole = whole
 
     def check(self) -> None:
         """Check everything; of one space alone, only its own history."""
@@ -40,13 +46,7 @@ class OtherRows:
             self._findings.add_damage(damage, what)
 
     def _check_spaces(self) -> None:
-        for uow_id, band, broken in self._rows.broken_links(self._space):
-            rule, detail = "head", "The unit is the last of its space, and another end of that history is recorded."
-            if broken:
-                rule, detail = "chain", "The unit does not follow the one before it in its space's history."
-            self._findings.add(rule, detail, uow_id=uow_id, band=band)
-        for _ in self._rows.strange_ends(self._space):
-            self._findings.add("head", "The end of a history is recorded, and there is no unit of it.")
+        self._chains.check(whole=self._whole)
         self.spaces = self._rows.spaces()
 
     def _check_unlogged(self) -> None:

@@ -198,6 +198,12 @@ class VerifierRows:
         """Yield units that do not fit into their space's history: id, band, and 1 for number or link, 0 for its end."""
         return self.reader.stream(_CHAIN, (space_id,))
 
+    def ends(self, space_id: str | None) -> Iterator[tuple[Any, ...]]:
+        """Yield the recorded end of each space: the space, its last number, and the hash of its last receipt."""
+        return self.reader.stream(
+            "SELECT space_id, space_seq, head FROM uow_spaces WHERE ?1 IS NULL OR space_id = ?1", (space_id,)
+        )
+
     def strange_ends(self, space_id: str | None) -> list[Any]:
         """Return spaces whose end is recorded, and that have no unit."""
         return [row[0] for row in self.reader.rows(_STRANGE_ENDS, (space_id,))]

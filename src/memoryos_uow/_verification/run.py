@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _ed25519, _epochs, _notes, _released_head
+from memoryos_uow._verification.chains import Chains
 from memoryos_uow._verification.findings import Findings, UndecodableError
 from memoryos_uow._verification.live import Claims, LiveCheck, as_bytes
 from memoryos_uow._verification.log import LogCheck, ledger_keys, parse_kept
@@ -84,10 +85,11 @@ class Verifier:
             rows = VerifierRows(reader)
             self._check_file(rows, findings)
             claims = Claims(scratch, only=self._only, content_key=self._content_key) if self._live else None
-            walk, log = self._walk(rows, findings, claims)
+            chains = Chains(rows, findings, space_id=self._space)
+            walk, log = self._walk(rows, findings, claims, chains)
             self._check_released(rows, findings, log, released)
             self._tell("comparing histories of spaces, and rows outside the log")
-            others = OtherRows(rows, findings, space_id=self._space)
+            others = OtherRows(rows, findings, chains, space_id=self._space, whole=walk.complete)
             others.check()
             checked = None
             if claims is not None:
@@ -138,7 +140,9 @@ class Verifier:
 
     # Steps 2 to 7
 
-    def _walk(self, rows: VerifierRows, findings: Findings, claims: Claims | None) -> tuple[UnitWalk, LogCheck]:
+    def _walk(
+        self, rows: VerifierRows, findings: Findings, claims: Claims | None, chains: Chains
+    ) -> tuple[UnitWalk, LogCheck]:
         origin, keys, epochs, total = self._about(rows, findings)
         walk = UnitWalk(
             rows,
@@ -159,6 +163,7 @@ class Verifier:
         )
         for entry in walk.entries():
             log.take(entry)
+            chains.take(entry.row)
         if walk.complete:
             log.finish()
         return walk, log

@@ -85,6 +85,7 @@ def erase(
                 "sealed": done.sealed,
                 "forgotten": done.forgotten,
                 "kept": done.kept,
+                "messages": done.messages,
                 "remaining": list(done.remaining),
             }
         )
@@ -102,4 +103,6 @@ def _print(done: Erasure) -> None:
     for label, number in (("unit ids forgotten", done.forgotten), ("unit ids kept for other records", done.kept)):
         if number:
             click.echo(f"{label}: {number:,}")
+    if done.messages:
+        note(f"{count(done.messages, 'message')} of these units not delivered yet: see `memoryos-uow outbox list`.")
     click.echo(f"left: {printable(', '.join(done.remaining)) or 'nothing'}")

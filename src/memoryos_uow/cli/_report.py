@@ -94,7 +94,7 @@ def report_command(
     if basic:
         note_basic()
     if place is None:
-        click.get_binary_stream("stdout").write(content)
+        click.echo(content, nl=False)
     else:
         _write(place, content)
         note(f"{place} is written: {count(facts.statistics.total.units, 'unit')}, {size(len(content))}.")

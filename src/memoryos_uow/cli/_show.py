@@ -11,6 +11,7 @@ import click
 from memoryos_uow._terminal import EMPTY, Column, pairs, printable, screen_width, table, wants_colour
 from memoryos_uow.cli._arguments import ENVIRONMENT, busy_timeout_option, existing_ledger, json_option
 from memoryos_uow.cli._command import Command
+from memoryos_uow.cli._explain import explain
 from memoryos_uow.cli._output import note, note_basic, print_json
 from memoryos_uow.cli._reading import reading
 from memoryos_uow.cli._timeline import timeline
@@ -68,11 +69,14 @@ def show(ledger: str | None, uow_id: str | None, *, as_json: bool, busy_timeout:
         if opened.basic:
             note_basic()
         record = opened.unit(uow_id)
-    seen = shown(record)
+        seen = shown(record)
+        why = None if opened.basic else explain(opened.reader, seen.record)
     if as_json:
         print_json(seen.record.as_dict())
     else:
         _print(seen, basic=opened.basic)
+        for line in () if why is None else ("", *why.lines(screen_width())):
+            click.echo(line)
     if seen.withheld:
         note(f"Band {record.band} keeps back: {', '.join(sorted(seen.withheld))}.")
 

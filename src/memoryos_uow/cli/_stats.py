@@ -189,7 +189,7 @@ def _times(found: Durations) -> list[str]:
 
 def duration(us: float) -> str:
     """Return a duration with three digits or more: ``512 us``, ``1.23 ms``, ``45.6 s``."""
-    if us < 1_000:  # noqa: PLR2004 - a millisecond
+    if us < 999.5:  # noqa: PLR2004 - what rounds to a millisecond
         return f"{us:.0f} us"
     number, unit = (us / 1e3, "ms") if us < 999_500 else (us / 1e6, "s")  # noqa: PLR2004 - what rounds to a second
     return f"{number:,.{2 if number < 9.995 else 1 if number < 99.95 else 0}f} {unit}"  # noqa: PLR2004 - three digits

@@ -5,7 +5,6 @@ The ledger is only read, a few rows at a time, so watching slows nobody down.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections import Counter, deque
 from contextlib import suppress
@@ -213,30 +212,41 @@ def _duration(us: int | None) -> str:
 
 
 class _Screen:
-    """A picture that is kept up to date in place, drawn by rich."""
+    """A picture that is kept up to date in place, drawn by rich.
 
-    def __init__(self, name: str, live: Any, table: Any, text: Any, group: Any) -> None:
-        self._name, self._live, self._table, self._text, self._group = name, live, table, text, group
-        live.start()
+    Raises:
+        ImportError: rich is not installed.
+    """
+
+    def __init__(self, name: str) -> None:
+        from rich.console import Console  # noqa: PLC0415 - where it is installed, and for this alone
+        from rich.live import Live  # noqa: PLC0415
+
+        self._name = name
+        self._live = Live(console=Console(highlight=False), auto_refresh=False, transient=False)
+        self._live.start()
 
     def update(self, look: Look) -> None:
         """Draw a look."""
-        table = self._table(title=None, box=None, pad_edge=False, show_header=False)
+        from rich.console import Group  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        table = Table(box=None, pad_edge=False, show_header=False)
         table.add_column(style="bold")
         table.add_column(justify="right")
-        named = {
-            "units per second": f"{look.per_second:,.1f}",
-            "failed, rolled back": f"{look.failed:,}, {look.rolled_back:,}",
-            "in doubt": f"{look.in_doubt:,}",
-            "p50 of the last minute": _duration(look.p50_us),
-            "p95": _duration(look.p95_us),
-            "p99": _duration(look.p99_us),
-        }
-        for words, value in named.items():
+        for words, value in (
+            ("units per second", f"{look.per_second:,.1f}"),
+            ("failed, rolled back", f"{look.failed:,}, {look.rolled_back:,}"),
+            ("in doubt", f"{look.in_doubt:,}"),
+            ("p50 of the last minute", _duration(look.p50_us)),
+            ("p95", _duration(look.p95_us)),
+            ("p99", _duration(look.p99_us)),
+        ):
             table.add_row(words, value)
-        head = self._text(f"{printable(self._name)}  {look.at[11:19]} UTC  (Ctrl-C ends)", style="dim")
-        failures = [self._text(_failure(one), style="red") for one in look.failures]
-        self._live.update(self._group(head, table, *failures), refresh=True)
+        head = Text(f"{printable(self._name)}  {look.at[11:19]} UTC  (Ctrl-C ends)", style="dim")
+        failures = [Text(_failure(one), style="red") for one in look.failures]
+        self._live.update(Group(head, table, *failures), refresh=True)
 
     def stop(self) -> None:
         """Leave the last picture where it is."""
@@ -248,11 +258,6 @@ def _screen(name: str) -> _Screen | None:
     """Return a screen, where there is a terminal for it and rich is installed."""
     if not sys.stdout.isatty():
         return None
-    try:
-        console, live, table, text = (
-            importlib.import_module(f"rich.{part}") for part in ("console", "live", "table", "text")
-        )
-    except ImportError:
-        return None
-    shown = live.Live(console=console.Console(highlight=False), auto_refresh=False, transient=False)
-    return _Screen(name, shown, table.Table, text.Text, console.Group)
+    with suppress(ImportError):
+        return _Screen(name)
+    return None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _US_PER_S = 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class UnitEnded:
     """One unit of this process, at its end."""
 
@@ -37,6 +37,8 @@ class UnitEnded:
     write_count: int
     bytes_written: int
     retry_count: int
+    retries_of_its_own: int
+    """Its waits for the lock, and one if it is itself a repeated attempt: over all attempts of a run they add up."""
     receipt_hash: str | None = None
     failed_store: str | None = None
     error_type: str | None = None
@@ -94,7 +96,7 @@ class UnitEnded:
         return name or names.EVENT_FAILED, fields
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class UnitRecovered:
     """One unit of a dead process, or one whose store was silent, that recovery has come upon."""
 

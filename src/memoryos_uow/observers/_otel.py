@@ -7,7 +7,7 @@ comes later. Semantic conventions: ``error.type`` is stable and absent on succes
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from memoryos_uow.observers import _names as names
 from memoryos_uow.observers._facts import UnitEnded, UnitRecovered
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
 
 _NOBODY: Final = frozenset({"ProxyTracerProvider", "NoOpTracerProvider", "_ProxyMeterProvider", "NoOpMeterProvider"})
 _SUPPRESSED: Final = "suppress_instrumentation"
@@ -62,11 +62,11 @@ def current_traceparent() -> str | None:
 # Spans
 
 
-def emit_span(fact: UnitEnded | UnitRecovered, made: list[Any]) -> None:
-    """Record the unit's span, and add it to `made`."""
+def emit_span(fact: UnitEnded | UnitRecovered) -> Any:
+    """Record the unit's span and return it, None if nobody wants one."""
     provider, _ = providers()
     if provider is None:
-        return
+        return None
     from opentelemetry import trace  # noqa: PLC0415 - loaded by the application already
 
     start = _nanoseconds(fact.started_ts)
@@ -78,20 +78,26 @@ def emit_span(fact: UnitEnded | UnitRecovered, made: list[Any]) -> None:
         attributes=fact.attributes(),
         links=_links(fact.traceparent) if isinstance(fact, UnitRecovered) else None,
     )
-    made.append(span)
     if fact.outcome in ("failed", "in_doubt"):
         span.set_status(trace.Status(trace.StatusCode.ERROR))
     hidden = isinstance(fact, UnitEnded) and not fact.shows_timings
     span.end(start if hidden else start + fact.duration_us * 1000)
+    return span
 
 
-def current(made: list[Any]) -> AbstractContextManager[object]:
-    """Return a block in which the span in `made`, if there is one, is the current one."""
-    if not made:
-        return nullcontext()
-    from opentelemetry import trace  # noqa: PLC0415
+@contextmanager
+def current(span: Any) -> Iterator[None]:
+    """Make `span`, unless it is None, the current one inside the block."""
+    if span is None:
+        yield
+        return
+    from opentelemetry import context, trace  # noqa: PLC0415
 
-    return trace.use_span(made[0], end_on_exit=False, record_exception=False, set_status_on_exception=False)
+    token = context.attach(trace.set_span_in_context(span))
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 def _nanoseconds(text: str) -> int:
@@ -118,7 +124,7 @@ def _links(traceparent: str | None) -> list[Any]:
 # Metrics
 
 
-def emit_metrics(fact: UnitEnded | UnitRecovered, _made: list[Any]) -> None:
+def emit_metrics(fact: UnitEnded | UnitRecovered) -> None:
     """Record what the unit adds to the metrics."""
     _, provider = providers()
     if provider is not None:
@@ -166,8 +172,8 @@ class _Instruments:
         if fact.shows_sizes:
             if fact.outcome == "committed":
                 self._made[names.BYTES].record(fact.bytes_written, attributes)
-            if fact.retry_count:
-                self._made[names.RETRIES_TOTAL].add(fact.retry_count, attributes)
+            if fact.retries_of_its_own:
+                self._made[names.RETRIES_TOTAL].add(fact.retries_of_its_own, attributes)
 
 
 _known: dict[int, _Instruments] = {}

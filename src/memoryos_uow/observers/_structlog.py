@@ -6,7 +6,7 @@ Promise: nothing is printed and nothing is configured here; without structlog no
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from memoryos_uow.observers import _names as names
 
@@ -20,10 +20,8 @@ def is_wanted() -> bool:
     return structlog is not None and structlog.is_configured()
 
 
-def emit(fact: UnitEnded | UnitRecovered, _made: list[Any]) -> None:
+def emit(fact: UnitEnded | UnitRecovered) -> None:
     """Log one event, with whatever the application has bound in this context."""
-    if not is_wanted():
-        return
     name, fields = fact.event()
     logger = sys.modules["structlog"].get_logger(names.SCOPE)
     (logger.warning if name == names.EVENT_FAILED else logger.info)(name, **fields)

@@ -92,21 +92,25 @@ class Telemetry:
 
 def _tell(facts: Facts) -> None:
     token = _is_telling.set(True)
+    errors: list[Exception] = []
     try:
-        errors: list[Exception] = []
         for fact in facts:
-            _tell_all_receivers(fact, errors)
-        if errors:
-            raise errors[0]
+            # Metrics first, in the caller's own context: an exemplar leads to the trace of who waited for the unit.
+            _attempt(errors, _otel.emit_metrics, fact)
+            span = _attempt(errors, _otel.emit_span, fact)
+            if _structlog.is_wanted():
+                with _otel.current(span):
+                    _attempt(errors, _structlog.emit, fact)
     finally:
         _is_telling.reset(token)
+    if errors:
+        raise errors[0]
 
 
-def _tell_all_receivers(fact: UnitEnded | UnitRecovered, errors: list[Exception]) -> None:
-    span: list[Any] = []
-    for receive in (_otel.emit_span, _otel.emit_metrics, _structlog.emit):
-        try:
-            with _otel.current(span):
-                receive(fact, span)
-        except Exception as error:  # noqa: BLE001 - the others are told all the same
-            errors.append(error)
+def _attempt(errors: list[Exception], emit: Callable[[UnitEnded | UnitRecovered], Any], fact: Any) -> Any:
+    """Return what `emit` returns; what it raises is added to `errors`, so that the other receivers are told."""
+    try:
+        return emit(fact)
+    except Exception as error:  # noqa: BLE001 - receivers of the application's may raise anything
+        errors.append(error)
+        return None
