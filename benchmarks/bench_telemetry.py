@@ -12,7 +12,7 @@ import random
 from contextlib import ExitStack, contextmanager
 from statistics import fmean, median, quantiles
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 import opentelemetry.metrics._internal
@@ -70,7 +70,11 @@ def listeners() -> Iterator[tuple[DropSpans, DropLines]]:
     spans, lines = DropSpans(), DropLines()
     tracers, meters = TracerProvider(shutdown_on_exit=False), MeterProvider([InMemoryMetricReader()])
     tracers.add_span_processor(BatchSpanProcessor(spans))
-    processors = [structlog.contextvars.merge_contextvars, telemetry.add_trace_ids, structlog.processors.JSONRenderer()]
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        telemetry.add_trace_ids,
+        structlog.processors.JSONRenderer(),
+    ]
     structlog.configure(processors=processors, logger_factory=lambda *_: lines)
     with (
         patch.object(opentelemetry.trace, "_TRACER_PROVIDER", tracers),

@@ -845,6 +845,21 @@ def test_run_tries_again(ledger: Ledger, loop: Loop) -> None:
     assert ledger["notes"].get("n", space_id=SPACE) == 106
 
 
+def test_run_wants_something_to_await(ledger: Ledger, loop: Loop) -> None:
+    """A plain function is refused with a hint, and what it wrote is undone."""
+
+    def plain(uow: AsyncUnitOfWork) -> None:
+        uow["notes"].create("a", 1)
+
+    async def main() -> None:
+        with pytest.raises(UsageError, match="nothing to await") as caught:
+            await AsyncLedger(ledger).run(plain, space_id=SPACE, band="GREEN")  # type: ignore[arg-type]
+        assert caught.value.hint
+
+    run(loop, main())
+    assert ledger["notes"].get("a", space_id=SPACE) is None
+
+
 async def _create_n(uow: AsyncUnitOfWork) -> None:
     uow["notes"].create("n", 1)
 

@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 SECRET: Final = "sEcReT"
 
 
+def raises_after_a_write(_: Ledger, uow: UnitOfWork) -> None:
+    """The block writes, then raises."""
+    uow["notes"].upsert("k", 1)
+    throw(OwnError(SECRET))
+
+
 def conflict(ledger: Ledger, uow: UnitOfWork) -> None:
     """Somebody else changes what was read."""
     uow["notes"].get("k")
@@ -49,7 +55,7 @@ def conflict(ledger: Ledger, uow: UnitOfWork) -> None:
 
 
 PATHS: Final[dict[str, tuple[Body, type[BaseException], str | None]]] = {
-    "own exception": (lambda _, uow: (uow["notes"].upsert("k", 1), throw(OwnError(SECRET))), OwnError, None),
+    "own exception": (raises_after_a_write, OwnError, None),
     "before any write": (lambda _, uow: throw(OwnError(SECRET)), OwnError, None),
     "interrupted": (lambda _, uow: throw(KeyboardInterrupt(SECRET)), KeyboardInterrupt, None),
     "bad key": (lambda _, uow: uow["notes"].upsert("", 1), UsageError, "notes"),

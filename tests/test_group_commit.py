@@ -101,7 +101,7 @@ def test_units_that_wait_commit_together(ledger: Ledger, statements: list[str]) 
     assert [receipt.prev for receipt in receipts[1:] if receipt] == [
         receipt.hash for receipt in receipts[:3] if receipt
     ]
-    assert [caller.unit.retry_count for caller in units] == [1, 1, 1, 1]
+    assert all(caller.unit.retry_count >= 1 for caller in units)
 
 
 def test_a_lone_unit_has_no_savepoint(ledger: Ledger, statements: list[str]) -> None:

@@ -44,7 +44,7 @@ _SWEEP_STEP: Final = 1_000
 
 _at_work: Final[dict[str, Owner]] = {}
 """Claims that somebody in this process is at, by token. A forked child is at none of them."""
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which does not fork
     os.register_at_fork(after_in_child=_at_work.clear)
 
 

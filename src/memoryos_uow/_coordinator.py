@@ -56,7 +56,7 @@ _INSIDE: Final = Capability.SAME_TRANSACTION
 _at_work: Final[set[str]] = set()
 """Units of this process whose row in ``uow_coordination`` is being worked on: not for recovery, by whichever of the
 process's open ledgers on the file. A forked child is at work on none of them."""
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which does not fork
     os.register_at_fork(after_in_child=_at_work.clear)
 
 

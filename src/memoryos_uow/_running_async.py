@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from memoryos_uow._lanes import in_common
 from memoryos_uow._requests import Outcome, replayed
 from memoryos_uow.aio import AsyncUnitOfWork, take_key
+from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from memoryos_uow._claiming import Answer
     from memoryos_uow._open_ledger import OpenLedger
     from memoryos_uow._requests import Request
@@ -37,7 +41,7 @@ async def _attempts(request: Request, ledger: OpenLedger, unit: AsyncUnitOfWork)
         unit._attempt = request.attempt  # noqa: SLF001
         try:
             async with unit:
-                value = await request.call(unit)
+                value = await _to_await(request.call(unit))
                 request.keep(value, ledger.limits)
             return Outcome(value, unit.receipt)
         except Exception as error:
@@ -51,6 +55,15 @@ async def _attempts(request: Request, ledger: OpenLedger, unit: AsyncUnitOfWork)
             if answer is not None:
                 return replayed(answer)
         unit = AsyncUnitOfWork(**request.options)
+
+
+def _to_await(called: object) -> Awaitable[Any]:
+    if not isawaitable(called):
+        raise UsageError(
+            f"What the function returned, of type {type(called).__name__}, is nothing to await.",
+            hint="Nothing was written. Pass a coroutine function, or call Ledger.run in a thread.",
+        )
+    return called
 
 
 async def _claim(request: Request, ledger: OpenLedger, space_id: str) -> Answer | None:

@@ -326,7 +326,7 @@ class Ledger(LedgerCare):
         A message is removed once `sink` has returned for it; what `sink` raises is recorded and the message tried again
         later (see `memoryos_uow.sinks`). No lock is held while `sink` works. Several relays, in threads and processes,
         share the work, and what one had that died is taken over. Works until `stop` is set; a new message is noticed
-        within 0.05 s. In an asyncio program run it in a thread: ``asyncio.to_thread(ledger.relay, sink, stop=stop)``.
+        within 0.05 s. In an asyncio program use `AsyncLedger.relay`, which ends when its task is cancelled.
 
         Args:
             sink: a function of one `Message`, or an `HttpSink` or `NdjsonSink`. It may write to this ledger.

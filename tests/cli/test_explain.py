@@ -16,6 +16,7 @@ from tests.leftovers import begun, dies, open_ledger, write
 from tests.units import OwnError, rows, throw
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CLASSES = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)]
@@ -26,6 +27,9 @@ class Nothing:
 
     def rows(self, *_: object) -> list[tuple[Any, ...]]:
         return []
+
+    def stream(self, *_: object) -> Iterator[tuple[Any, ...]]:
+        return iter(())
 
 
 def text_of(ledger: Path, uow_id: str, **env: str) -> str:

@@ -79,6 +79,7 @@ def test_bands_are_kept(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_durations_that_come_later_are_seen(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit whose durations are written with a later one is taken into account then."""
+
     def fill_in() -> None:
         with sqlite3.connect(ledger) as connection:
             connection.execute("UPDATE uow_ledger SET execution_us = 40 WHERE execution_us IS NULL")

@@ -113,18 +113,21 @@ def test_attributes_are_those_of_the_row(told: Ledger, seen: Seen) -> None:
 
 
 def test_attempts_count_as_retries(told: Ledger, seen: Seen) -> None:
-    """A second attempt adds one to the counter of retries."""
+    """Each attempt is seen, with the number of those before it; the counter counts each repetition once."""
 
-    def once_disturbed(uow: Any) -> None:
-        uow["notes"].get("a")
-        if uow.retry_count == 0:
-            with told.unit(space_id="s", band="GREEN", nested="independent") as other:
-                other["notes"].upsert("a", 1)
-        uow["notes"].upsert("a", 2)
+    def twice_disturbed(uow: Any) -> None:
+        number = uow["notes"].get("a", 0)
+        if uow.retry_count < 2:
+            with told.unit(space_id="s", band="GREEN", nested="independent", correlation_id="other") as other:
+                other["notes"].upsert("a", number + 10)
+        uow["notes"].upsert("a", number + 1)
 
-    told.run(once_disturbed, space_id="s", band="GREEN")
-    assert [(span.attributes or {})[names.RETRIES] for span in seen.spans()] == [0, 0, 1]
-    assert seen.total(names.RETRIES_TOTAL) == 1
+    told.run(twice_disturbed, space_id="s", band="GREEN", correlation_id="request")
+    assert [(span.attributes or {})[names.RETRIES] for span in seen.spans()] == [0, 0, 0, 1, 2]
+    attempts = [event for event in seen.events() if event["correlation_id"] == "request"]
+    assert [event["event"] for event in attempts] == ["uow.failed", "uow.failed", "uow.committed"]
+    assert [event.get("error_type") for event in attempts] == ["ConflictError", "ConflictError", None]
+    assert seen.total(names.RETRIES_TOTAL) == 2
 
 
 def test_off_is_off(tmp_path: Path, seen: Seen) -> None:
