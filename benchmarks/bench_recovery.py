@@ -6,11 +6,13 @@ processor time, which does not depend on what else the machine does.
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING
 
 from benchmarks._command import options, section, workplace
 from benchmarks._ratios import table
+from benchmarks._timing import measure
 from tests import leftovers
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def test_recovery(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     """Units that were decided and not published are."""
     units = 10_000 if benchmark.enabled else 20
     folder = left(tmp_path / "ledger", units, decided=True)
-    benchmark.pedantic(recover, args=(folder,), rounds=1)
+    measure(benchmark, partial(recover, folder), rounds=1)
     assert leftovers.unsettled(folder) == []
 
 

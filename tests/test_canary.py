@@ -568,7 +568,7 @@ def commands(scene: Scene) -> Iterator[str]:
     """What the command line prints, for people and for programs, with its errors."""
     with closing(sqlite3.connect(scene.path)) as connection:
         ids = [row[0] for row in connection.execute("SELECT uow_id FROM unit_of_work ORDER BY rowid DESC LIMIT 8")]
-    known = set(program.commands)
+    known = set(program.load())
     shows = [("show", uow_id, *more) for uow_id in ids for more in ((), ("--json",))]
     shows += [("prove", uow_id) for uow_id in ids]
     for words in (*COMMANDS, *shows):

@@ -311,17 +311,20 @@ def test_heads_are_released_by_several_threads_in_any_order(tmp_path: Path) -> N
         later.join()
         assert log._released == (3, b"3")
         assert kept() == 3
-        seen = [3]
-        orders = [range(4 + n, 40, 4) for n in range(4)]
-        threads = [
-            threading.Thread(target=lambda o=order: [(log.release(sealed(n, n)), seen.append(kept())) for n in o])
-            for order in orders
-        ]
+
+        def release_all(order: range) -> None:
+            for place in order:
+                log.release(sealed(place, place))
+                heads.append(kept())
+
+        heads = list[int]()
+        threads = [threading.Thread(target=release_all, args=(range(4 + n, 40, 4),)) for n in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         log.release(sealed(5, 5))
+        assert len(heads) == 36
         assert log._released == (39, b"39")
         assert kept() == 39
         log._released = None

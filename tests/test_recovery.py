@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memoryos_uow import ConflictError, StoreError, StoreUnavailable, UnitOfWorkError
+from memoryos_uow import (
+    ConflictError,
+    Ledger,
+    LedgerBusy,
+    StoreError,
+    StoreUnavailable,
+    UnitOfWorkError,
+    _ambient,
+    _wal,
+)
 from memoryos_uow._open_ledger import OpenLedger
 from memoryos_uow.stores import DocumentStore
 from memoryos_uow.testing import fault_points
@@ -31,13 +40,11 @@ from tests.leftovers import (
     versions,
     write,
 )
-from tests.units import SPACE, rows
+from tests.units import SPACE, four_stores, locked, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from memoryos_uow import Ledger
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are killed and stopped by signals")
 
@@ -492,3 +499,43 @@ def test_killed_before_anything_outside(tmp_path: Path) -> None:
         assert versions(ledger) == {1}
         assert len(ledger.units()) == 1
         assert unsettled(place) == []
+
+
+def put_aside(ledger: Ledger, key: str) -> Path:
+    """Bytes in the blob store's directory that belong to no unit, made by writing and deleting a large blob."""
+    large = b"x" * 100_000
+    with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+        uow["photos"].create(key, large)
+    with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+        uow["photos"].delete(key)
+    (left,) = (path for path in ledger.path.parent.rglob("*") if path.is_file() and path.stat().st_size == len(large))
+    return left
+
+
+def test_nothing_is_swept_while_the_log_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A commit that the log may hide could refer to the bytes: they stay until a later sweep, and the log says so."""
+
+    def unreadable(*_: object) -> bool:
+        raise OSError
+
+    with Ledger.open(tmp_path / "memory.db", stores=four_stores()) as ledger:
+        left = put_aside(ledger, "p")
+        with monkeypatch.context() as patched:
+            patched.setattr(_wal, "goes_on_after", unreadable)
+            patched.setattr(_ambient, "sleep", lambda _: None)
+            ledger.recover()
+        assert left.exists()
+        assert "reason=LogUnreadable" in caplog.text
+        ledger.recover()
+        assert not left.exists()
+
+
+def test_a_sweep_that_finds_the_ledger_locked(tmp_path: Path) -> None:
+    """It says so, and removes nothing."""
+    with Ledger.open(tmp_path / "memory.db", stores=four_stores(), busy_timeout=0) as ledger:
+        left = put_aside(ledger, "p")
+        with locked(ledger.path), pytest.raises(LedgerBusy):
+            ledger._opened.recovery.sweep()
+        assert left.exists()

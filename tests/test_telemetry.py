@@ -1,4 +1,4 @@
-"""What applications see of telemetry: silence by default, nothing lost at exit or in a fork, the structlog processor."""
+"""What applications see of telemetry: silence by default, nothing lost at exit or in a fork, a structlog processor."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ units()
 print("done", flush=True)
 """
     process = subprocess.run(
-        python("\n".join([UNITS, SDK, block]), tmp_path / "memory.db"),
+        python(f"{UNITS}\n{SDK}\n{block}", tmp_path / "memory.db"),
         env=environment(),
         capture_output=True,
         text=True,
@@ -142,7 +142,7 @@ if os.fork() == 0:
 assert os.wait()[1] == 0
 assert telemetry.flush(30)
 """
-    printed = run("\n".join([UNITS, SDK, code]), tmp_path / "memory.db").splitlines()
+    printed = run(f"{UNITS}\n{SDK}\n{code}", tmp_path / "memory.db").splitlines()
     names = ["uow commit"] * 3 + ["uow rollback"] * 2
     assert sorted(printed) == sorted(f"{parent} {name}" for parent in (True, False) for name in names)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from memoryos_uow import _ambient, _erasures, _idempotency
 from memoryos_uow._names import MAX_KEY_BYTES, Band, Operation, check_identifier
 from memoryos_uow._records import Erasure
+from memoryos_uow._relay.rows import undelivered
 from memoryos_uow._scrubbing import LEDGER
 from memoryos_uow._transactions import blaming
 from memoryos_uow.abc import Capability, Erasable, Write
@@ -100,7 +101,7 @@ def _erase_inside(opened: OpenLedger, unit: UnitState, store: Store, request: Wh
             store=store.name,
         )
     _idempotency.forget_results(tx, commits)
-    messages = _erasures.undelivered(tx, commits)
+    messages = undelivered(tx, commits)
     forgotten = _forget(tx, tombstone, commits, request)
     write = Write(
         store.name, Operation.DELETE, key, None, None, _ambient.now_text(), sealed=_erasures.seal_text(tx, tombstone)

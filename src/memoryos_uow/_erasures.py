@@ -193,18 +193,6 @@ def forget_messages(tx: Transaction, space_id: str, texts: Sequence[str]) -> Non
     )
 
 
-def undelivered(reader: Reader, commits: Sequence[int]) -> int:
-    """Return how many messages of these units wait to be delivered, or are parked."""
-    return sum(
-        reader.rows(
-            "SELECT count(*) FROM uow_outbox WHERE uow_id = (SELECT u.uow_id FROM uow_ledger AS l"
-            " JOIN unit_of_work AS u ON u.rowid = l.unit WHERE l.commit_seq = ?)",
-            (commit_seq,),
-        )[0][0]
-        for commit_seq in commits
-    )
-
-
 def _note(tx: Transaction, commit_seq: int, what: str, leaf: bytes | None, tombstone: str) -> bool:
     """Say that something of a unit was forgotten; return whether it was not before."""
     values = (commit_seq, what, leaf, tombstone)

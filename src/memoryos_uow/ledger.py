@@ -181,6 +181,7 @@ class Ledger(LedgerCare):
         Raises:
             UsageError: an argument is wrong; `fn` is a coroutine function or a generator, or returned something to
                 await; its result cannot be kept; or the key was used with other arguments. Nothing was written.
+            DuplicateUnit: the key was used, and an erasure took the result together with a record it had written.
             UnitTimeout: the deadline has passed. Nothing was written.
             Exception: what `fn` raised, or what a unit raises.
         """

@@ -15,6 +15,7 @@ import click
 import pytest
 
 from memoryos_uow import Ledger
+from memoryos_uow.cli._commands import COMMANDS
 from memoryos_uow.cli._program import program
 from tests.cli.tools import COMMAND, SPACE, all_commands, environment, files_of, invoke, make_ledger, run
 from tests.schema_files import make_1_0_0
@@ -113,7 +114,7 @@ def test_an_error_that_nobody_foresaw_is_a_sentence_too(monkeypatch: pytest.Monk
     def broken(**_: object) -> None:
         raise ZeroDivisionError("the secret words")
 
-    monkeypatch.setattr(program.commands["validate"], "callback", broken)
+    monkeypatch.setattr(program.load()["validate"], "callback", broken)
     result = invoke("validate", ledger, env={"MEMORYOS_UOW_TRACEBACK": None})
     assert result.exit_code == 1
     assert "ZeroDivisionError" in result.stderr
@@ -127,7 +128,7 @@ def test_an_error_of_the_system_is_a_sentence(monkeypatch: pytest.MonkeyPatch, l
     def broken(**_: object) -> None:
         raise PermissionError(13, "Permission denied", "some/file")
 
-    monkeypatch.setattr(program.commands["validate"], "callback", broken)
+    monkeypatch.setattr(program.load()["validate"], "callback", broken)
     result = invoke("validate", ledger)
     assert (result.exit_code, result.stderr) == (1, "Error: Permission denied: some/file.\n")
 
@@ -239,7 +240,7 @@ def test_colours_are_for_terminals_that_want_them(ledger: Path) -> None:
 def test_help_names_every_command() -> None:
     """The help lists each command once, under a heading that says what it is for, and the exit codes."""
     text = invoke("--help").stdout
-    for command in program.commands:
+    for command in program.load():
         assert len(re.findall(rf"^  {command} ", text, re.MULTILINE)) == 1
     for heading in ("See it work:", "Look at a ledger:", "Change its schema:", "Examples:", "Exit codes:"):
         assert f"\n{heading}\n" in text
@@ -264,6 +265,12 @@ def test_every_command_and_option_is_explained() -> None:
         assert all(option.help for option in command.params if isinstance(option, click.Option))
 
 
+def test_the_list_of_commands_says_what_they_say_themselves() -> None:
+    """What the help lists without loading a command is that command's own name and sentence."""
+    for name, command in program.load().items():
+        assert (command.name, command.short_help) == (name, COMMANDS[name].summary)
+
+
 def test_version() -> None:
     """--version says which library, contract, Python and SQLite these are."""
     text = invoke("--version").stdout
@@ -271,7 +278,7 @@ def test_version() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """Help needs click and the standard library: neither other libraries nor the demo are imported for it."""
+    """Help needs click and the standard library: neither other libraries nor any command are imported for it."""
     code = (
         "import sys\ntry:\n import memoryos_uow.cli as c; c.main(['--help'])\n"
         "except SystemExit: pass\nprint(*sorted(sys.modules), file=sys.stderr)"
@@ -283,4 +290,4 @@ def test_help_imports_nothing_heavy() -> None:
     assert "click" in loaded
     heavy = {"numpy", "opentelemetry", "sqlite_utils", "structlog", "cryptography"}
     assert not loaded & heavy
-    assert not [name for name in loaded if name.startswith("memoryos_uow._demo")]
+    assert sum(name.startswith("memoryos_uow") for name in loaded) < 15

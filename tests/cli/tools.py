@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import memoryos_uow
 from memoryos_uow import Band, Ledger
-from memoryos_uow.cli._program import program
+from memoryos_uow.cli._program import Program, program
 from memoryos_uow.stores import DocumentStore
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def only_id(path: Path, filters: Sequence[str]) -> str:
 
 def all_commands(group: click.Group, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Yield every command below `group` with its words."""
-    for name, command in group.commands.items():
+    for name, command in (group.load() if isinstance(group, Program) else group.commands).items():
         yield (*above, name), command
         if isinstance(command, click.Group):
             yield from all_commands(command, (*above, name))

@@ -261,7 +261,7 @@ def test_the_border_between_rows_and_files_is_the_stated_one() -> None:
 def commands() -> dict[str, click.Command]:
     """All commands by name; those of a group behind its own name."""
     found: dict[str, click.Command] = {}
-    for name, command in program.commands.items():
+    for name, command in program.load().items():
         if isinstance(command, click.Group):
             found |= {f"{name} {inner}": one for inner, one in command.commands.items()}
         else:

@@ -57,7 +57,7 @@ def test_as13_mem0_3245_a_receipt_lists_every_store_it_was_deleted_from(tmp_path
         path = ledger.path
     proved = set()
     for number in range(len(writes)):
-        files = ["-o", tmp_path / "n.tlog-proof", "--entry", tmp_path / "n.json"]
+        files: list[str | Path] = ["-o", tmp_path / "n.tlog-proof", "--entry", tmp_path / "n.json"]
         made = invoke("prove", path, deleting.uow_id, "--write", str(number), *files)
         assert made.exit_code == 0, made.output
         receipt, write = ((tmp_path / name).read_bytes() for name in ("n.json", f"n.write-{number}.json"))

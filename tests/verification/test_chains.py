@@ -64,6 +64,8 @@ def test_of_a_walk_that_was_cut_short_nothing_is_named_twice(signed: Path, monke
 
     monkeypatch.setattr(run_module, "UnitWalk", Short)
     assert told(signed) == wanted
+    monkeypatch.setattr(chains, "LISTED_MAX", 0)  # as many as are listed are remembered
+    assert set(told(signed)) == set(wanted)
 
 
 def test_more_spaces_than_the_ledger_knows_of(signed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,3 +216,15 @@ def drop(tx: Transaction, ids: Sequence[tuple[str, int]] | None) -> int:
     if ids is None:
         return tx.execute("DELETE FROM uow_outbox WHERE state = 'parked'")
     return sum(tx.execute("DELETE FROM uow_outbox WHERE uow_id = ? AND seq = ?", one) for one in ids)
+
+
+def undelivered(reader: Reader, commits: Iterable[int]) -> int:
+    """Return how many messages of these units, by commit_seq, wait to be delivered or are parked."""
+    return sum(
+        reader.rows(
+            "SELECT count(*) FROM uow_outbox WHERE uow_id = (SELECT u.uow_id FROM uow_ledger AS l"
+            " JOIN unit_of_work AS u ON u.rowid = l.unit WHERE l.commit_seq = ?)",
+            (commit_seq,),
+        )[0][0]
+        for commit_seq in commits
+    )

@@ -6,6 +6,7 @@ import os
 import platform
 import sqlite3
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
@@ -13,25 +14,8 @@ import click
 from memoryos_uow._names import CONTRACT_VERSION
 from memoryos_uow._terminal import make_streams_lenient, printable, screen_width, wants_colour
 from memoryos_uow._version import __version__
-from memoryos_uow.cli._check_proof import check_proof
-from memoryos_uow.cli._checkpoint import checkpoint
 from memoryos_uow.cli._command import write_examples
-from memoryos_uow.cli._demo import demo
-from memoryos_uow.cli._erase import erase
-from memoryos_uow.cli._export import check_export, export
-from memoryos_uow.cli._keys import keys
-from memoryos_uow.cli._list import list_units
-from memoryos_uow.cli._migrate import migrate
-from memoryos_uow.cli._outbox import outbox
-from memoryos_uow.cli._prove import prove
-from memoryos_uow.cli._recover import recover
-from memoryos_uow.cli._relay import relay
-from memoryos_uow.cli._report import report_command
-from memoryos_uow.cli._show import show
-from memoryos_uow.cli._stats import stats
-from memoryos_uow.cli._validate import validate
-from memoryos_uow.cli._verify import verify
-from memoryos_uow.cli._watch import watch
+from memoryos_uow.cli._commands import COMMANDS, SECTIONS
 from memoryos_uow.errors import LedgerBusy, SchemaTooNew, UnitOfWorkError, UsageError
 
 if TYPE_CHECKING:
@@ -44,26 +28,31 @@ TOO_NEW: Final = 4
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells report it
 READER_GONE: Final = 141  # 128 + SIGPIPE
 
-_SECTIONS: Final = (
-    ("See it work", ("demo",)),
-    ("Look at a ledger", ("list", "show", "stats", "watch", "report", "validate", "verify")),
-    ("Deliver what was published", ("relay", "outbox")),
-    ("After a crash", ("recover",)),
-    ("Prove it to others", ("keys", "checkpoint", "prove", "check-proof", "export", "check-export")),
-    ("Forget a record", ("erase",)),
-    ("Change its schema", ("migrate",)),
-)
-
 
 class Program(click.Group):
     """A group whose help is ordered by purpose and whose errors are sentences."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context | None, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        """Return the command of this name, loaded now if it was not before."""
+        if cmd_name not in self.commands and cmd_name in COMMANDS:
+            place = COMMANDS[cmd_name]
+            self.commands[cmd_name] = getattr(import_module(f"memoryos_uow.cli.{place.module}"), place.attribute)
+        return self.commands.get(cmd_name)
+
+    def load(self) -> dict[str, click.Command]:
+        """Return all commands by name."""
+        return {name: command for name in COMMANDS if (command := self.get_command(None, name)) is not None}
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write the commands, section by section."""
-        longest = max(map(len, self.commands))
-        for heading, names in _SECTIONS:
+        longest = max(map(len, COMMANDS))
+        for heading, places in SECTIONS.items():
             with formatter.section(heading):
-                formatter.write_dl([(name.ljust(longest), self.commands[name].short_help or "") for name in names])
+                formatter.write_dl([(name.ljust(longest), place.summary) for name, place in places.items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write examples and exit codes."""
@@ -171,30 +160,6 @@ def program() -> None:
     LEDGER is the path of the SQLite file in which units of work are recorded. It may be left out where the environment
     variable MEMORYOS_UOW_LEDGER names it. What was asked for goes to stdout, everything else to stderr.
     """
-
-
-for _command in (
-    demo,
-    list_units,
-    show,
-    stats,
-    watch,
-    report_command,
-    validate,
-    verify,
-    relay,
-    outbox,
-    recover,
-    erase,
-    migrate,
-    keys,
-    checkpoint,
-    prove,
-    check_proof,
-    export,
-    check_export,
-):
-    program.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -34,6 +34,7 @@ _APPLY: Final = (
     " ON CONFLICT (space_id, key) DO UPDATE SET version = excluded.version, value = excluded.value"
     " WHERE excluded.version >= version"
 )
+_ANY_ERASED: Final = "SELECT EXISTS (SELECT 1 FROM uow_records WHERE space_id = '')"
 _PAGE: Final = (
     "SELECT id, CAST(space_id AS TEXT), CAST(key AS TEXT) FROM uow_records"
     " WHERE id > ? AND value IS NOT NULL ORDER BY id LIMIT 1000"
@@ -110,19 +111,21 @@ class SecondFile:
         Raises:
             StoreUnavailable: the file cannot be written at the moment.
         """
-        rows = (
-            (
-                e.space_id,
-                e.key,
-                e.commit_seq,
-                None if e.operation is Operation.DELETE else e.payload.decode(),
-                self._trace(e.space_id, e.key),
-            )
-            for e in entries
-        )
         with self._use() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
+                # Working out the digests is most of the work, and hardly any file has one to compare with.
+                any_erased = connection.execute(_ANY_ERASED).fetchone()[0]
+                rows = (
+                    (
+                        e.space_id,
+                        e.key,
+                        e.commit_seq,
+                        None if e.operation is Operation.DELETE else e.payload.decode(),
+                        self._trace(e.space_id, e.key) if any_erased else None,
+                    )
+                    for e in entries
+                )
                 connection.executemany(_APPLY, rows)
                 self._commit(connection)
             finally:
