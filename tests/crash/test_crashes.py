@@ -85,7 +85,7 @@ def test_power_cut_in_recovery_takes_nothing(
 ) -> None:
     """What a process wrote and was killed before it could sync is not built upon before it is synced."""
     options = {"kinds": ["power-cut"], "depth": 2, "recover": programs.recover, "calls": ["fdatasync"]}
-    explored(name, setup, limit=25, **options)
+    explored(name, setup, limit=15, **options)
 
 
 @pytest.mark.parametrize("kind", ONCE)
