@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import sqlite3
 import threading
 from contextlib import closing, suppress
@@ -15,8 +16,10 @@ import pytest
 import rfc8785
 
 from memoryos_uow import Band, Ledger, LedgerBusy, Status, UsageError, _ambient
+from memoryos_uow._recovery import Recovery
 from memoryos_uow.receipts import ReceiptWrite, context_digest, writes_root
 from memoryos_uow.stores import DocumentStore
+from tests.schema_files import make_1_0_0
 from tests.units import MARKER, SPACE, OwnError, four_stores, rows, run, start, throw
 
 if TYPE_CHECKING:
@@ -494,3 +497,27 @@ def test_records_are_frozen(ledger: Ledger) -> None:
         ledger.get(uow.uow_id).status = "other"  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
         uow.receipt.band = "RED"  # type: ignore[misc,union-attr]
+
+
+def test_a_ledger_of_1_0_0_has_nothing_to_verify(tmp_path: Path) -> None:
+    """It has no receipts, and says so."""
+    make_1_0_0(tmp_path / "memory.db")
+    with (
+        Ledger.open(tmp_path / "memory.db", migrate=False) as ledger,
+        pytest.raises(UsageError, match="has no receipts to verify"),
+    ):
+        ledger.verify()
+
+
+def test_recovery_that_cannot_be_done_now_does_not_hinder_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What dead processes left waits for the next recovery where the ledger is locked for too long; the log says so."""
+
+    def busy(recovery: Recovery) -> bool:
+        raise LedgerBusy("Others hold it.")
+
+    monkeypatch.setattr(Recovery, "is_needed", busy)
+    with caplog.at_level(logging.WARNING, "memoryos_uow"), Ledger.open(tmp_path / "memory.db") as ledger:
+        assert not ledger.closed
+    assert "uow.recovery_delayed reason=LedgerBusy" in caplog.text

@@ -597,3 +597,13 @@ def test_a_refused_ledger_can_be_opened_right_after(tmp_path: Path) -> None:
         connection.execute("ROLLBACK")
     with Ledger.open(path) as ledger:
         put(ledger)
+
+
+def test_an_applications_file_is_no_ledger_unless_it_may_become_one(tmp_path: Path) -> None:
+    """With migrate=False a database without a ledger is refused and left as it is."""
+    path = tmp_path / "application.db"
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    with pytest.raises(LedgerError, match="holds no ledger, and migrate=False forbids to make one"):
+        Ledger.open(path, migrate=False)
+    assert rows(path, "SELECT name FROM sqlite_schema") == [("mine",)]

@@ -180,3 +180,9 @@ def test_a_head_that_was_changed_says_nothing(place: Path) -> None:
     assert _released_head.read(place) is None
     beside.write_bytes(whole.rstrip(b"\n"))
     assert _released_head.read(place) is None
+
+
+def test_a_flush_with_nothing_to_write_makes_no_file(place: Path) -> None:
+    """What was never released is not written."""
+    ReleasedHead(place, at_once=False).flush()
+    assert not _released_head.path_beside(place).exists()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memoryos_uow import StoreUnavailable
 from memoryos_uow._rows import LedgerRows, milliseconds
 from tests.units import SPACE, rows
 
@@ -95,3 +96,16 @@ def test_units_of_a_status_are_in_the_order_of_time(ledger: Ledger) -> None:
                 "INSERT INTO unit_of_work (uow_id, status, created_ts) VALUES (?, 'failed', ?)", (name, ts)
             )
     assert [unit.uow_id for unit in ledger.units(status="failed")] == ["c", "b", "a"]
+
+
+def test_a_ledger_of_1_0_0_has_no_place_for_notes_of_recovery(ledger: Ledger) -> None:
+    """In basic mode neither a silent store nor a recovery is noted on a unit: 1.0.0 has no such columns."""
+    with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+        uow["notes"].create("n1", 1)
+    before = rows(ledger.path, "SELECT * FROM unit_of_work")
+    tx = ledger._opened.engine.begin()
+    basic = LedgerRows(basic=True)
+    basic.record_silence(tx, uow.uow_id, {"archive": StoreUnavailable("It is away.")})
+    basic.record_recovery(tx, [uow.uow_id])
+    tx.commit()
+    assert [row[10:] for row in rows(ledger.path, "SELECT * FROM unit_of_work")] == [row[10:] for row in before]

@@ -13,13 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow import _erasures, _log
-from memoryos_uow._statistics.side import forget as forget_statistics
 from memoryos_uow.abc import Erasable, OutsideStore
 from memoryos_uow.engines import _scrub
 from memoryos_uow.errors import LedgerBusy, LedgerError, UnitOfWorkError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from memoryos_uow._coordinator import Coordinator
     from memoryos_uow._erasures import Pending
@@ -61,7 +61,7 @@ class Scrubbing:
         with _scrub.deleting_securely(self._engine):
             self._coordinator.settle()
             found = self._pending()
-            forget_statistics(self._engine.path)  # they may name who acted
+            _forget_statistics(self._engine.path)  # they may name who acted
             remaining = self._outside([one for one in found if one.key is not None])
             self._coordinator.settle()  # what the ledger kept for stores that have answered now
             ready = [one for one in found if one.uow_id not in remaining]
@@ -140,3 +140,9 @@ def try_at_opening(scrubbing: Scrubbing) -> None:
             scrubbing.run(wait_s=0.25, opening=True)
     except UnitOfWorkError as error:
         _log.warn("uow.erasure_delayed", reason=type(error).__name__)
+
+
+def _forget_statistics(ledger: Path) -> None:
+    from memoryos_uow._statistics.side import forget  # noqa: PLC0415 - only for those who erase
+
+    forget(ledger)
