@@ -118,6 +118,7 @@ class OpenLedger:
             )
         except BaseException:
             engine.close()
+            registry.close()
             raise
         ledger = cls(engine, rows, registry, log=log, limits=bounds)
         ledger.content_key = secret

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 rotel: Any = pytest.importorskip("rotel", reason="rotel has no wheel for this interpreter or system")
 AGENT: Final = Path(rotel.__file__).parent / "rotel-agent"
+if subprocess.run([AGENT, "--version"], capture_output=True, check=False).returncode:
+    pytest.skip(
+        "rotel's program does not run with this interpreter: it needs libpython as a library", allow_module_level=True
+    )
 
 
 class Received:
