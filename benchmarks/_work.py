@@ -11,15 +11,19 @@ from __future__ import annotations
 import json
 import sqlite3
 from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
+from benchmarks._ratios import Contender, race
 from memoryos_uow import Ledger, UnitRecord, WriteRecord, _schema
 from memoryos_uow.stores import DocumentStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    from benchmarks._ratios import Result
 
 Durability = Literal["full", "normal"]
 
@@ -240,3 +244,16 @@ def grow_log(work: Work, *, at_most: int) -> int:
         if unchanged >= 1000:
             return done
     return at_most
+
+
+def race_on_files(
+    kinds: Mapping[str, Callable[[Path], Work]], folder: Path, *, name: str, rounds: int, warmup: int, seed: int
+) -> list[Result]:
+    """Race works by their names, each on a file of its own in `folder`, once their logs have grown."""
+    with ExitStack() as stack:
+        contenders = []
+        for number, (called, kind) in enumerate(kinds.items()):
+            work = stack.enter_context(kind(folder / f"{name}-{number}.db"))
+            grow_log(work, at_most=warmup)
+            contenders.append(Contender(called, work))
+        return race(contenders, rounds=rounds, seed=seed)

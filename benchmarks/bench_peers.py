@@ -6,15 +6,15 @@ installed is left out: `pip install --group bench` brings them.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks._command import options, section, workplace
 from benchmarks._peers import PEERS, is_installed
-from benchmarks._ratios import Contender, race, ratio_table
-from benchmarks._work import WRITES, ByHand, ByLibrary, grow_log
+from benchmarks._ratios import ratio_table
+from benchmarks._work import WRITES, ByHand, ByLibrary, race_on_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from benchmarks._peers import Peer
     from benchmarks._ratios import Result
-    from benchmarks._work import Durability, Work
+    from benchmarks._work import Durability
 
 FLOOR = "by hand"
 OURS = "unit of work"
@@ -32,13 +32,8 @@ def compare(folder: Path, durability: Durability, *, rounds: int, warmup: int, s
     """Race the floor, the library and every peer that is installed, each on a file of its own in `folder`."""
     kinds: dict[str, type[ByHand | ByLibrary | Peer]] = {FLOOR: ByHand, OURS: ByLibrary}
     kinds.update({name: peer for name, peer in PEERS.items() if is_installed(peer)})
-    with ExitStack() as stack:
-        contenders = []
-        for number, (name, kind) in enumerate(kinds.items()):
-            work: Work = stack.enter_context(kind(folder / f"peers-{durability}-{number}.db", durability))
-            grow_log(work, at_most=warmup)
-            contenders.append(Contender(name, work))
-        return race(contenders, rounds=rounds, seed=seed)
+    on_file = {name: partial(kind, durability=durability) for name, kind in kinds.items()}
+    return race_on_files(on_file, folder, name=f"peers-{durability}", rounds=rounds, warmup=warmup, seed=seed)
 
 
 @pytest.mark.parametrize("name", PEERS)

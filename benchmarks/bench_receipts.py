@@ -12,8 +12,9 @@ import os
 import sqlite3
 import subprocess
 import sys
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Final, get_args
 from unittest.mock import patch
@@ -21,8 +22,8 @@ from unittest.mock import patch
 import pytest
 
 from benchmarks._command import options, section, workplace
-from benchmarks._ratios import Contender, race, table
-from benchmarks._work import ByLibrary, Durability, grow_log
+from benchmarks._ratios import table
+from benchmarks._work import ByLibrary, Durability, race_on_files
 from memoryos_uow import Ledger, _deciding, _describe, _proofs, _proving
 from memoryos_uow._rows import Position
 from memoryos_uow.receipts import Described
@@ -86,13 +87,8 @@ CONTENDERS: Final[dict[str, type[ByLibrary]]] = {
 
 def compare(folder: Path, durability: Durability, *, rounds: int, warmup: int, seed: int) -> list[Result]:
     """Race the contenders, each on a file of its own in `folder`."""
-    with ExitStack() as stack:
-        contenders = []
-        for number, (name, kind) in enumerate(CONTENDERS.items()):
-            work = stack.enter_context(kind(folder / f"{durability}-{number}.db", durability))
-            grow_log(work, at_most=warmup)
-            contenders.append(Contender(name, work))
-        return race(contenders, rounds=rounds, seed=seed)
+    kinds = {name: partial(kind, durability=durability) for name, kind in CONTENDERS.items()}
+    return race_on_files(kinds, folder, name=durability, rounds=rounds, warmup=warmup, seed=seed)
 
 
 def added_table(results: Sequence[Result]) -> str:

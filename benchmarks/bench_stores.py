@@ -6,16 +6,17 @@ are grown first.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Final, get_args
 
 import pytest
 
 from benchmarks._command import options, section, workplace
 from benchmarks._four import SIZES, FourByHand, FourByLibrary
-from benchmarks._ratios import Contender, race, ratio_table
+from benchmarks._ratios import ratio_table
 from benchmarks._timing import measure
-from benchmarks._work import Durability, connect, grow_log
+from benchmarks._work import Durability, connect, race_on_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,14 +36,8 @@ def compare(
     folder: Path, durability: Durability, blob_bytes: int, *, rounds: int, warmup: int, seed: int
 ) -> list[Result]:
     """Race the contenders, each on a file of its own in `folder`."""
-    with ExitStack() as stack:
-        contenders = []
-        for number, (name, kind) in enumerate(CONTENDERS.items()):
-            path = folder / f"{durability}-{blob_bytes}-{number}.db"
-            work = stack.enter_context(kind(path, durability, blob_bytes))
-            grow_log(work, at_most=warmup)
-            contenders.append(Contender(name, work))
-        return race(contenders, rounds=rounds, seed=seed)
+    kinds = {name: partial(kind, durability=durability, blob_bytes=blob_bytes) for name, kind in CONTENDERS.items()}
+    return race_on_files(kinds, folder, name=f"{durability}-{blob_bytes}", rounds=rounds, warmup=warmup, seed=seed)
 
 
 @pytest.mark.parametrize("durability", get_args(Durability))

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from benchmarks._command import options, section, workplace
 from benchmarks._four import FourStores, write_file
-from benchmarks._ratios import Contender, race, ratio_table
-from benchmarks._work import CONTEXT, SPACE, TEXT, ByHand, connect, grow_log
+from benchmarks._ratios import ratio_table
+from benchmarks._work import CONTEXT, SPACE, TEXT, ByHand, connect, race_on_files
 from memoryos_uow import Ledger
 from memoryos_uow.stores import BlobStore, DocumentStore, SQLiteFileStore
 
@@ -83,14 +82,8 @@ class ThreeByLibrary(FourStores):
 
 def compare(folder: Path, *, rounds: int, warmup: int, seed: int) -> list[Result]:
     """Race both, each on files of its own in `folder`."""
-    with ExitStack() as stack:
-        contenders = []
-        kinds = {"by hand, not atomic": ThreeByHand, "unit of work": ThreeByLibrary}
-        for number, (name, kind) in enumerate(kinds.items()):
-            work: FourStores = stack.enter_context(kind(folder / f"three-{number}.db"))
-            grow_log(work, at_most=warmup)
-            contenders.append(Contender(name, work))
-        return race(contenders, rounds=rounds, seed=seed)
+    kinds = {"by hand, not atomic": ThreeByHand, "unit of work": ThreeByLibrary}
+    return race_on_files(kinds, folder, name="three", rounds=rounds, warmup=warmup, seed=seed)
 
 
 def test_the_comparison_runs(tmp_path: Path) -> None:

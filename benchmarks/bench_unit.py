@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final, get_args
 
 import pytest
 
 from benchmarks._command import options, section, workplace
-from benchmarks._ratios import Contender, race, ratio_table
+from benchmarks._ratios import ratio_table
 from benchmarks._timing import measure
-from benchmarks._work import ByHand, ByHandWithLedger, ByLibrary, Durability, grow_log
+from benchmarks._work import ByHand, ByHandWithLedger, ByLibrary, Durability, race_on_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,13 +36,8 @@ CONTENDERS: Final[dict[str, type[ByHand | ByLibrary]]] = {
 
 def compare(folder: Path, durability: Durability, *, rounds: int, warmup: int, seed: int) -> list[Result]:
     """Race the contenders, each on a file of its own in `folder`."""
-    with ExitStack() as stack:
-        contenders = []
-        for number, (name, kind) in enumerate(CONTENDERS.items()):
-            work = stack.enter_context(kind(folder / f"{durability}-{number}.db", durability))
-            grow_log(work, at_most=warmup)
-            contenders.append(Contender(name, work))
-        return race(contenders, rounds=rounds, seed=seed)
+    kinds = {name: partial(kind, durability=durability) for name, kind in CONTENDERS.items()}
+    return race_on_files(kinds, folder, name=durability, rounds=rounds, warmup=warmup, seed=seed)
 
 
 @pytest.mark.parametrize("durability", get_args(Durability))

@@ -5,42 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from memoryos_uow import (
-    AsyncLedger,
     AsyncUnitOfWork,
     ConflictError,
     DuplicateUnit,
     InDoubtError,
     Ledger,
-    LedgerBusy,
     Limits,
     RecordExists,
     UnitOfWork,
-    UnitTimeout,
     UsageError,
-    _ambient,
 )
-from memoryos_uow._lanes import LANES_MAX, lanes_of
 from tests.async_tools import LOOPS, run
-from tests.units import SPACE, OwnError, four_stores
+from tests.units import SPACE, OwnError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-
-    from memoryos_uow import Message
 
     Loop = Callable[[], asyncio.AbstractEventLoop]
 
 pytestmark = pytest.mark.parametrize("loop", LOOPS)
 
 
-def unit(ledger: Ledger | AsyncLedger, **options: Any) -> AsyncUnitOfWork:
+def unit(ledger: Ledger, **options: Any) -> AsyncUnitOfWork:
     """A unit of band GREEN in the usual space."""
     return AsyncUnitOfWork(space_id=SPACE, band="GREEN", ledger=ledger, **options)
 
@@ -416,153 +408,6 @@ def test_a_thrown_away_unit_leaves_nothing(ledger: Ledger, loop: Loop) -> None:
     assert [ledger.get(uow.uow_id).error_type for uow in units] == ["GeneratorExit", "GeneratorExit"]
 
 
-# Waiting
-
-
-def test_units_beyond_the_lanes_wait_their_turn(tmp_path: Any, loop: Loop) -> None:
-    """More tasks than lanes ask for the lock while one holds it: those beyond wait on the loop, and give up in time."""
-
-    async def main(ledger: Ledger) -> None:
-        held, release = asyncio.Event(), asyncio.Event()
-
-        async def hold() -> None:
-            async with unit(ledger) as uow:
-                await uow.sql("SELECT 1")
-                held.set()
-                await release.wait()
-
-        async def ask() -> str:
-            try:
-                async with unit(ledger) as uow:
-                    uow["notes"].create("never", 1)
-            except LedgerBusy as busy:
-                return busy.message
-            return "committed"
-
-        holder = asyncio.ensure_future(hold())
-        await held.wait()
-        answers = await asyncio.gather(*(ask() for _ in range(LANES_MAX + 10)))
-        assert all("committed" not in answer for answer in answers)
-        release.set()
-        await holder
-        lanes = lanes_of(ledger._opened)
-        taken = [await lanes.take(60) for _ in range(LANES_MAX)]
-        assert "Other async units of this process" in await ask()
-        for lane in taken:
-            lanes.give_back(lane)
-        assert await ask() == "committed"
-        assert len(lanes._idle) == len(lanes._made) == LANES_MAX
-        assert not lanes._waiting
-
-    with Ledger.open(tmp_path / "memory.db", busy_timeout=0.2) as ledger:
-        run(loop, main(ledger))
-
-
-def test_a_deadline_covers_the_wait_for_a_lane(ledger: Ledger, loop: Loop) -> None:
-    """`timeout=` ends the wait for a thread as it ends the wait for the lock."""
-
-    async def main() -> None:
-        lanes = lanes_of(ledger._opened)
-        taken = [await lanes.take(1) for _ in range(LANES_MAX)]
-        with pytest.raises(UnitTimeout):
-            async with unit(ledger, timeout=0.02) as uow:
-                uow["notes"].create("a", 1)
-        for lane in taken:
-            lanes.give_back(lane)
-
-    run(loop, main())
-    assert ledger["notes"].get("a", space_id=SPACE) is None
-
-
-def test_asyncio_timeout_leaves_all_or_nothing(ledger: Ledger, loop: Loop) -> None:
-    """`asyncio.timeout` around a unit undoes it; the row says failed."""
-
-    async def main() -> str:
-        uow = unit(ledger)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01), uow:
-                uow["notes"].create("a", 1)
-                await asyncio.sleep(5)
-        return uow.uow_id
-
-    record = ledger.get(run(loop, main()))
-    assert (record.status, record.error_type) == ("failed", "CancelledError")
-
-
-def test_ledgers_may_be_shared_by_loops(ledger: Ledger, loop: Loop) -> None:
-    """Event loops of several threads use one ledger at the same time, and lanes pass between them."""
-
-    async def work(name: str) -> None:
-        async def one(number: int) -> None:
-            async with unit(ledger) as uow:
-                await uow.sql("SELECT 1")
-                uow["notes"].create(f"{name}{number}", 1)
-
-        await asyncio.gather(*(one(number) for number in range(30)))
-
-    threads = [threading.Thread(target=lambda name=name: run(loop, work(name))) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(list(ledger["notes"].keys(space_id=SPACE))) == 60
-
-
-def test_a_closed_ledger_ends_its_units(ledger: Ledger, loop: Loop) -> None:
-    """A unit whose ledger is closed under it fails with a sentence; so does every other question, instead of a hang."""
-
-    async def main() -> None:
-        face = AsyncLedger(ledger)
-        uow = unit(ledger)
-        with pytest.raises(UsageError, match="closed"):
-            async with uow:
-                uow["notes"].create("a", 1)
-                assert await uow["notes"].get("b") is None
-                await face.close()
-        assert uow.status == "failed"
-        with pytest.raises(UsageError, match="closed"):
-            await face.get(uow.uow_id)
-
-    run(loop, main())
-
-
-def test_a_forked_child_is_refused(ledger: Ledger, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child has none of its parent's threads, and would wait for them for ever: it is told to open its own ledger."""
-
-    async def main() -> None:
-        face = AsyncLedger(ledger)
-        assert await face.units() == []
-        with monkeypatch.context() as patched:
-            patched.setattr(_ambient, "process_id", lambda: -1)
-            with pytest.raises(UsageError, match="forked"):
-                await face.units()
-            with pytest.raises(UsageError, match="forked"):
-                async with unit(ledger):
-                    pass
-
-    run(loop, main())
-
-
-def test_a_child_that_leaves_its_parents_block(ledger: Ledger, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused, calls no hook and touches nothing; the parent commits as if there had been no child."""
-    heard: list[object] = []
-
-    async def main() -> None:
-        async with unit(ledger) as uow:
-            uow["notes"].create("a", 1)
-            uow.after_commit(heard.append)
-            uow.after_rollback(heard.append)
-            leaving = uow.__aexit__(None, None, None)
-            with monkeypatch.context() as patched:
-                patched.setattr(_ambient, "process_id", lambda: -1)
-                with pytest.raises(UsageError, match="another thread, task or process"):
-                    leaving.send(None)
-            assert (uow.status, heard) == ("pending", [])
-        assert (uow.status, heard) == ("committed", [uow.receipt])
-
-    run(loop, main())
-
-
 # Hooks, keys, many
 
 
@@ -719,165 +564,3 @@ def test_commit_errors_arrive(ledger: Ledger, loop: Loop) -> None:
     with pytest.raises(RecordExists) as refused:
         run(loop, main())
     assert refused.value.uow_id
-
-
-# The ledger
-
-
-def test_the_async_ledger(tmp_path: Any, loop: Loop) -> None:
-    """Open, write, read, ask, close: each awaited, each with the same answer as the ledger gives."""
-
-    async def main() -> None:
-        async with AsyncLedger.open(tmp_path / "memory.db", stores=four_stores()) as ledger:
-            async with ledger.unit(space_id=SPACE, band="GREEN") as uow:
-                uow["notes"].create("a", {"text": "milk"})
-                uow["embeddings"].create("a", [1, 0])
-            assert await ledger["notes"].get("a", space_id=SPACE) == {"text": "milk"}
-            assert [hit.key for hit in await ledger["notes"].search("milk", space_id=SPACE)] == ["a"]
-            assert [key async for key in ledger["notes"].keys(space_id=SPACE)] == ["a"]
-            assert (await ledger.get(uow.uow_id)).status == "committed"
-            assert [record.uow_id for record in await ledger.units(space_id=SPACE, limit=1)] == [uow.uow_id]
-            assert await ledger.receipt(uow.uow_id) == uow.receipt
-            assert await ledger.validate() == []
-            assert (await ledger.recover()).rolled_back == ()
-            assert (await ledger.verify(space_id=SPACE)).ok
-            assert (await ledger.stats(band="GREEN")).total.units == 1
-            assert "memoryos-uow/" in await ledger.checkpoint()
-            assert (await ledger.erase(space_id=SPACE, store="notes", key="a")).complete
-            assert await ledger["notes"].get("a", space_id=SPACE) is None
-            assert "memory.db" in repr(ledger)
-            assert "documents" in repr(ledger["notes"])
-            assert not ledger.closed
-        assert ledger.closed
-        opened = await AsyncLedger.open(tmp_path / "memory.db", stores=four_stores())
-        with pytest.raises(UsageError, match="no store called"):
-            opened["other"]
-        await opened.close()
-        with pytest.raises(UsageError, match="made of an open Ledger"):
-            AsyncLedger("memory.db")
-        async with AsyncLedger(Ledger.open(tmp_path / "memory.db", stores=four_stores())) as face:
-            assert not face.closed
-        assert face.closed
-        await AsyncLedger.open(tmp_path / "never.db").__aexit__(None, None, None)  # was not entered: nothing to close
-        assert not (tmp_path / "never.db").exists()
-
-    run(loop, main())
-
-
-def test_a_relay_works_beside_the_loop(ledger: Ledger, loop: Loop) -> None:
-    """Its sink may block without stopping the loop; a cancelled relay ends after the message that it is delivering."""
-    heard: list[object] = []
-    delivering, may_go_on = threading.Event(), threading.Event()
-
-    def sink(message: Message) -> None:
-        delivering.set()
-        assert may_go_on.wait(60)
-        heard.append(message.payload)
-
-    async def main() -> None:
-        face = AsyncLedger(ledger)
-        async with face.unit(space_id=SPACE, band="GREEN") as uow:
-            for number in range(3):
-                uow.publish("t", number, key="k")
-        relay = asyncio.create_task(face.relay(sink))
-        assert await asyncio.to_thread(delivering.wait, 60)
-        relay.cancel()
-        await asyncio.sleep(0)  # the cancellation is in the relay's hands
-        assert not relay.done()
-        may_go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await relay
-        assert heard == [0]
-        assert (await face.relay(heard.append, topics=["t"], until_empty=True)).delivered == 2
-        with pytest.raises(UsageError, match=r"threading\.Event"):
-            await face.relay(sink, stop=asyncio.Event())  # type: ignore[arg-type]
-
-    run(loop, main())
-
-
-def test_what_would_wait_for_its_own_task_is_refused(ledger: Ledger, loop: Loop) -> None:
-    """A task whose unit holds the lock, and who asks for what needs the lock, would wait for ever."""
-
-    async def main() -> None:
-        face = AsyncLedger(ledger)
-        async with unit(ledger) as uow:
-            with pytest.raises(UsageError, match="open already"):
-                await face.erase(space_id=SPACE, store="notes", key="a")
-            await uow.sql("SELECT 1")
-            for call in (partial(face.erase, space_id=SPACE, store="notes", key="a"), face.recover):
-                with pytest.raises(UsageError, match="holds the ledger's write lock already"):
-                    await call()
-            with pytest.raises(UsageError, match="holds the ledger's write lock already"):
-                await face.relay(print)
-            assert (await face.verify()).ok
-
-    run(loop, main())
-
-
-def test_run_tries_again(ledger: Ledger, loop: Loop) -> None:
-    """A coroutine function is run again after a conflict, once under one key, and its result is replayed."""
-    calls: list[int] = []
-
-    async def body(uow: AsyncUnitOfWork, amount: int) -> int:
-        calls.append(amount)
-        number = await uow["notes"].get("n", 0)
-        if len(calls) == 1:
-            with ledger.unit(space_id=SPACE, band="GREEN", nested="independent") as other:
-                other["notes"].upsert("n", 100)
-        uow["notes"].upsert("n", number + amount)
-        return int(number + amount)
-
-    async def main() -> None:
-        face = AsyncLedger(ledger)
-        options: dict[str, Any] = {"space_id": SPACE, "band": "GREEN", "idempotency_key": "k", "args": (5,)}
-        outcome = await face.run(body, **options)
-        assert (outcome.value, outcome.replayed, calls) == (105, False, [5, 5])
-        again = await face.run(body, **options)
-        assert (again.value, again.replayed, again.receipt, calls) == (105, True, outcome.receipt, [5, 5])
-        with pytest.raises(RecordExists):
-            await face.run(_create_n, space_id=SPACE, band="GREEN")
-        outcomes = await asyncio.gather(
-            *(face.run(body, space_id=SPACE, band="GREEN", idempotency_key="race", args=(1,)) for _ in range(5))
-        )
-        assert sorted(outcome.replayed for outcome in outcomes) == [False, True, True, True, True]
-        assert {outcome.value for outcome in outcomes} == {106}
-
-    run(loop, main())
-    assert ledger["notes"].get("n", space_id=SPACE) == 106
-
-
-def test_run_wants_something_to_await(ledger: Ledger, loop: Loop) -> None:
-    """A plain function is refused with a hint, and what it wrote is undone."""
-
-    def plain(uow: AsyncUnitOfWork) -> None:
-        uow["notes"].create("a", 1)
-
-    async def main() -> None:
-        with pytest.raises(UsageError, match="nothing to await") as caught:
-            await AsyncLedger(ledger).run(plain, space_id=SPACE, band="GREEN")  # type: ignore[arg-type]
-        assert caught.value.hint
-
-    run(loop, main())
-    assert ledger["notes"].get("a", space_id=SPACE) is None
-
-
-async def _create_n(uow: AsyncUnitOfWork) -> None:
-    uow["notes"].create("n", 1)
-
-
-def test_the_default_ledger_is_opened_in_a_thread(tmp_path: Any, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An async unit that names no ledger uses the process's default one."""
-    monkeypatch.setenv("MEMORYOS_UOW_LEDGER", str(tmp_path / "default.db"))
-
-    async def main() -> None:
-        async with AsyncUnitOfWork(space_id=SPACE, band="GREEN") as uow:
-            uow["notes"].create("a", 1)
-        assert uow.status == "committed"
-        with pytest.raises(UsageError, match="begun before"):
-            async with uow:
-                pass
-
-    started = time.monotonic()
-    run(loop, main())
-    assert time.monotonic() - started < 60
-    assert (tmp_path / "default.db").exists()

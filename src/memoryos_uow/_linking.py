@@ -44,13 +44,16 @@ def is_linked(reader: Reader) -> bool:
     return not found or bool(found[0][0])
 
 
+def can_be_linked(reader: Reader) -> bool:
+    """Say whether there is one unit for each row of the log: otherwise something else happened to these rows."""
+    return bool(reader.rows(_COUNTS_AGREE)[0][0])
+
+
 def relink(tx: Transaction) -> bool:
     """Point the log's rows to their units anew, in the order that both kept; return whether they fit now.
 
-    If they do not, the caller rolls back: something else happened to these rows.
+    If they do not, the caller rolls back.
     """
-    if not tx.rows(_COUNTS_AGREE)[0][0]:
-        return False
     tx.execute(_RELINK)
     tx.execute("UPDATE uow_ledger SET unit = -unit")  # by way of negative numbers, because each stands only once
     return is_linked(tx)

@@ -270,7 +270,7 @@ def link_log(engine: SQLiteEngine, rows: LedgerRows) -> None:
     if rows.basic:
         return
     with engine.reader() as reader:
-        if engine.read_only or _linking.is_linked(reader):
+        if engine.read_only or _linking.is_linked(reader) or not _linking.can_be_linked(reader):
             return
     tx = engine.begin()
     try:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from memoryos_uow._names import Band
 from memoryos_uow._opening import check_path
+from memoryos_uow._times import check_time
 from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,10 +62,26 @@ def a_time(_context: click.Context, _parameter: click.Parameter, text: str | Non
         return None
     try:
         moment = datetime.fromisoformat(text)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
+        return check_time(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment)
+    except (ValueError, UsageError):
         raise click.BadParameter(f"{text!r} is no date or time. Write 2026-11-22 or 2026-11-22T19:20:31Z.") from None
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def band_option(command: F) -> F:
+    """Give `command` the option --band."""
+    return click.option(
+        "--band",
+        type=click.Choice([band.value for band in Band], case_sensitive=False),
+        metavar="BAND",
+        help="Only units that are GREEN, AMBER, RED or BLACK.",
+    )(command)
+
+
+def since_option(command: F) -> F:
+    """Give `command` the option --since."""
+    return click.option(
+        "--since", metavar="TIME", callback=a_time, help="Only units created then or later; UTC if it has no zone."
+    )(command)
 
 
 def json_option(command: F) -> F:

@@ -108,6 +108,16 @@ def _formed(key: _notes.VerifierKey, form: str) -> str:
     return key.text() + "\n"
 
 
+def _hand_over(ledger: Path, old: Path | None, new: Path | None, *, old_key_lost: bool, busy_timeout: float) -> None:
+    """Have the key `new`, or nobody, sign `ledger` from the next unit on."""
+    if (old is None) != old_key_lost:
+        raise click.UsageError("Give --old FILE, the key in use; or --old-key-lost if nobody has it any more.")
+    with Ledger.open(
+        ledger, migrate=False, recover=False, busy_timeout=busy_timeout, signer=old, stores="recorded"
+    ) as opened:
+        opened.change_signer(new, old_key_lost=old_key_lost)
+
+
 @keys.command(
     cls=Command,
     short_help="Have another key sign from now on.",
@@ -124,12 +134,7 @@ def rotate(ledger: Path, *, new_key: Path, old_key: Path | None, old_key_lost: b
     What the old key has signed can still be checked with its verifier key, which the ledger keeps. Programs that have
     the ledger open with the old key are refused from then on, and have to open it with the new one.
     """
-    if (old_key is None) != old_key_lost:
-        raise click.UsageError("Give --old FILE, the key in use; or --old-key-lost if nobody has it any more.")
-    with Ledger.open(
-        ledger, migrate=False, recover=False, busy_timeout=busy_timeout, signer=old_key, stores="recorded"
-    ) as opened:
-        opened.change_signer(new_key, old_key_lost=old_key_lost)
+    _hand_over(ledger, old_key, new_key, old_key_lost=old_key_lost, busy_timeout=busy_timeout)
     note("The new key signs from the next unit on.")
 
 
@@ -144,12 +149,7 @@ def rotate(ledger: Path, *, new_key: Path, old_key: Path | None, old_key_lost: b
 @busy_timeout_option
 def retire(ledger: Path, *, old_key: Path | None, old_key_lost: bool, busy_timeout: float) -> None:
     """Have nobody sign LEDGER from the next unit on: units are then taken without a signature."""
-    if (old_key is None) != old_key_lost:
-        raise click.UsageError("Give --old FILE, the key in use; or --old-key-lost if nobody has it any more.")
-    with Ledger.open(
-        ledger, migrate=False, recover=False, busy_timeout=busy_timeout, signer=old_key, stores="recorded"
-    ) as opened:
-        opened.change_signer(None, old_key_lost=old_key_lost)
+    _hand_over(ledger, old_key, None, old_key_lost=old_key_lost, busy_timeout=busy_timeout)
     note("From the next unit on nobody signs this ledger.")
 
 

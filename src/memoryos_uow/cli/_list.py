@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from memoryos_uow._names import Band, Status
+from memoryos_uow._names import Status
 from memoryos_uow._terminal import EMPTY, Column, printable, screen_width, table, wants_colour
-from memoryos_uow.cli._arguments import a_time, busy_timeout_option, json_option, ledger_argument
+from memoryos_uow.cli._arguments import band_option, busy_timeout_option, json_option, ledger_argument, since_option
 from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import note, note_basic, print_json
 from memoryos_uow.cli._reading import reading
@@ -46,12 +46,7 @@ WITHHELD: Final = "(withheld)"
 )
 @ledger_argument
 @click.option("--space", "space_id", metavar="ID", help="Only units of this space.")
-@click.option(
-    "--band",
-    type=click.Choice([band.value for band in Band], case_sensitive=False),
-    metavar="BAND",
-    help="Only units that are GREEN, AMBER, RED or BLACK.",
-)
+@band_option
 @click.option(
     "--status",
     type=click.Choice([status.value for status in Status]),
@@ -64,9 +59,7 @@ WITHHELD: Final = "(withheld)"
 )
 @click.option("--actor", "actor_id", metavar="ID", help="Only units of this actor.")
 @click.option("--correlation", "correlation_id", metavar="ID", help="Only units with this correlation id.")
-@click.option(
-    "--since", metavar="TIME", callback=a_time, help="Only units created then or later; UTC if it has no zone."
-)
+@since_option
 @click.option(
     "--limit", type=click.IntRange(min=0), default=50, metavar="N", help="How many at most; default 50, 0 means all."
 )

@@ -11,7 +11,14 @@ from memoryos_uow import _terminal
 from memoryos_uow._names import Band
 from memoryos_uow._statistics import Question, statistics
 from memoryos_uow._terminal import EMPTY, Column, count, pairs, printable, screen_width, table, wants_colour
-from memoryos_uow.cli._arguments import a_time, busy_timeout_option, json_option, ledger_argument
+from memoryos_uow.cli._arguments import (
+    a_time,
+    band_option,
+    busy_timeout_option,
+    json_option,
+    ledger_argument,
+    since_option,
+)
 from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import note, note_basic, print_json
 from memoryos_uow.cli._reading import reading
@@ -60,15 +67,8 @@ _SLOW_COLUMNS: Final = (
 )
 @ledger_argument
 @click.option("--space", "space_id", metavar="ID", help="Only GREEN and AMBER units of this space.")
-@click.option(
-    "--band",
-    type=click.Choice([band.value for band in Band], case_sensitive=False),
-    metavar="BAND",
-    help="Only units that are GREEN, AMBER, RED or BLACK.",
-)
-@click.option(
-    "--since", metavar="TIME", callback=a_time, help="Only units created then or later; UTC if it has no zone."
-)
+@band_option
+@since_option
 @click.option("--until", metavar="TIME", callback=a_time, help="Only units created before.")
 @click.option(
     "--by",
