@@ -44,6 +44,7 @@ CEILINGS: Final = Path(__file__).with_name("ceilings.toml")
 DOCUMENTS: Final = "unit_of_three_documents"
 SMALL: Final = "unit_over_four_stores_small_blob"
 LARGE: Final = "unit_over_four_stores_large_blob"
+TOLD: Final = "unit_of_three_documents_told"
 MEMORY: Final = "memory"
 KINDS: Final = (DOCUMENTS, SMALL, LARGE)
 
@@ -296,6 +297,9 @@ def counted_alone() -> Counts:
     counts[DOCUMENTS].update(_in_a_folder(count_bytes))
     counts[MEMORY] = {**_in_a_folder(count_memory), **_in_a_folder(count_rings)}
     counts["import"] = count_modules()
+    from benchmarks.bench_telemetry import count_telling  # what it imports would change the counts above
+
+    counts[TOLD] = _in_a_folder(count_telling)
     return counts
 
 

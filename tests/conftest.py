@@ -1,6 +1,6 @@
 """Hypothesis for all tests: the same examples every time, and no limits that depend on how busy the machine is.
 
-And the ledgers that most tests of units work on.
+And the ledgers that most tests of units work on, and PostgreSQL servers for those that need one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from memoryos_uow import Ledger
+from tests.postgres_fixtures import pg_databases, pg_server, pg_server_url, pg_start, pg_url
 from tests.units import four_stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+__all__ = ["ledger", "pg_databases", "pg_server", "pg_server_url", "pg_start", "pg_url", "wide"]
 
 settings.register_profile(
     "deterministic", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]

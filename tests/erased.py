@@ -45,7 +45,7 @@ STORES: Final = tuple(store.name for store in stores())
 def open_ledger(directory: Path, **options: Any) -> Ledger:
     """Open the ledger in `directory`; rows that it deletes stay in free pages, as with most builds of SQLite."""
     ledger = Ledger.open(directory / "memory.db", **{"stores": stores(), "durability": "full", **options})
-    with ledger._opened.engine.setup_connection() as connection:
+    with ledger._opened.file.setup_connection() as connection:
         connection.execute("PRAGMA secure_delete = OFF")
     return ledger
 

@@ -58,7 +58,7 @@ class Caller(threading.Thread):
 @contextmanager
 def held_up(ledger: Ledger) -> Iterator[None]:
     """Keep every thread from the ledger's lock inside the block."""
-    turn = ledger._opened.engine._turn
+    turn = ledger._opened.file._turn
     assert turn.acquire(blocking=False)
     try:
         yield
@@ -72,7 +72,7 @@ def line_up(ledger: Ledger, callers: list[Caller]) -> None:
     for number, caller in enumerate(callers):
         caller.start()
         if number == 0:
-            until(lambda: ledger._opened.engine._turn._waiting)
+            until(lambda: ledger._opened.file._turn._waiting)
         else:
             until(lambda number=number: len(group._waiting) == number)  # type: ignore[misc]
 

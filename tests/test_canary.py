@@ -335,7 +335,7 @@ def constraint(scene: Scene) -> None:
 def disk_full(scene: Scene) -> None:
     """There is no more room for the ledger."""
     with scene.open() as ledger:
-        with ledger._opened.engine.setup_connection() as connection:
+        with ledger._opened.file.setup_connection() as connection:
             pages = connection.execute("PRAGMA page_count").fetchone()[0]
             connection.execute(f"PRAGMA max_page_count = {pages + 1}")
 

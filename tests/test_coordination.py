@@ -26,7 +26,7 @@ def engine(tmp_path: Path) -> Iterator[SQLiteEngine]:
     """The engine of a ledger at rest."""
     with open_ledger(begun(tmp_path / "ledger")) as ledger:
         ledger.recover()
-        yield ledger._opened.engine
+        yield ledger._opened.file
 
 
 def intent(engine: SQLiteEngine, uow_id: str = "u1") -> Unsettled:

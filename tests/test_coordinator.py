@@ -215,7 +215,7 @@ def test_a_busy_ledger_never_weakens_later_commits(ledger: Ledger, monkeypatch: 
     commit_one(ledger)
     with locked(ledger.path):
         fail_one(ledger)
-    with ledger._opened.engine.setup_connection() as connection:
+    with ledger._opened.file.setup_connection() as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
@@ -278,14 +278,14 @@ def test_a_commit_into_a_closed_ledger_fails(ledger: Ledger, caplog: pytest.LogC
 
 def fill_the_disk(ledger: Ledger) -> None:
     """Let the file grow no more, as on a full disk."""
-    with ledger._opened.engine.setup_connection() as connection:
+    with ledger._opened.file.setup_connection() as connection:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
 def make_room(ledger: Ledger) -> None:
     """End of the full disk."""
-    with ledger._opened.engine.setup_connection() as connection:
+    with ledger._opened.file.setup_connection() as connection:
         connection.execute("PRAGMA max_page_count = 1000000")
 
 
@@ -321,11 +321,11 @@ def test_asking_a_ledger_on_a_full_disk(ledger: Ledger) -> None:
     """Reading records needs no room: what cannot be written now is written later, and no reader is told."""
     uow = commit_one(ledger)
     settled = ledger._opened.coordinator._leftovers
-    with ledger._opened.engine.setup_connection() as connection:
+    with ledger._opened.file.setup_connection() as connection:
         connection.execute("CREATE TRIGGER full BEFORE UPDATE ON uow_ledger BEGIN SELECT RAISE(FAIL, 'no room'); END")
     assert ledger.get(uow.uow_id).commit_us is None
     assert settled
-    with ledger._opened.engine.setup_connection() as connection:
+    with ledger._opened.file.setup_connection() as connection:
         connection.execute("DROP TRIGGER full")
     assert ledger.get(uow.uow_id).commit_us is not None
     assert not settled
@@ -378,7 +378,7 @@ def interrupt_after_commit(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> N
     def interrupt(_rows: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ledger._opened.engine._keeper, "note_commit", interrupt)
+    monkeypatch.setattr(ledger._opened.file._keeper, "note_commit", interrupt)
 
 
 def test_a_signal_right_after_the_decision(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -542,7 +542,7 @@ def test_a_decision_stands_although_nothing_can_be_shown(
         raise LedgerError("The disk is gone.")
 
     with Ledger.open(tmp_path / "memory.db", stores=[FileStore("files", "files")]) as ledger:
-        monkeypatch.setattr(ledger._opened.coordinator.publishing, "publish", fail)
+        monkeypatch.setattr(ledger._opened.coordinator.publishing, "show", fail)
         if note == "lost":
             monkeypatch.setattr(ledger._opened.rows, "record_silence", fail)
         with ledger.unit(space_id=SPACE, band="GREEN") as uow:

@@ -313,18 +313,18 @@ def test_a_late_publisher_brings_nothing_back(tmp_path: Path) -> None:
     with open_ledger(tmp_path) as ledger:
         late: list[Any] = []
         archive = ledger._opened.store("archive")
-        publish = archive.publish  # type: ignore[attr-defined]
+        show = archive.show  # type: ignore[attr-defined]
 
         def remember(reader: Any, entries: Any) -> None:
             late.append(entries)
-            publish(reader, entries)
+            show(reader, entries)
 
-        archive.publish = remember  # type: ignore[attr-defined]
+        archive.show = remember  # type: ignore[attr-defined]
         write_all(ledger, MARK, times=1, names=["archive"])
-        del archive.publish  # type: ignore[attr-defined]
+        del archive.show  # type: ignore[attr-defined]
         erase_all(ledger, names=["archive"])
         with ledger._opened.engine.reader() as reader:
-            archive.publish(reader, late[0])  # type: ignore[attr-defined]
+            archive.show(reader, late[0])  # type: ignore[attr-defined]
         assert found_in(tmp_path, f"{MARK}0") == []
         write_all(ledger, MARK, times=1, names=["archive"])
         assert ledger["archive"].get(MARK, space_id=SPACE) is not None

@@ -77,10 +77,10 @@ def notes(ledger: Ledger) -> set[str]:
 def statements(ledger: Ledger) -> Iterator[list[str]]:
     """Every statement of the ledger's writer."""
     heard: list[str] = []
-    with ledger._opened.engine.setup_connection() as writer:
+    with ledger._opened.file.setup_connection() as writer:
         writer.set_trace_callback(heard.append)
     yield heard
-    with ledger._opened.engine.setup_connection() as writer:
+    with ledger._opened.file.setup_connection() as writer:
         writer.set_trace_callback(None)
 
 
@@ -180,7 +180,7 @@ def test_a_large_unit_leads(ledger: Ledger, statements: list[str], monkeypatch: 
 def test_the_main_thread_leads_only_itself(ledger: Ledger, statements: list[str]) -> None:
     """Signal handlers run in the main thread and may raise there: so it commits no unit but its own."""
     others = callers(ledger, "b", "c")
-    turn, group = ledger._opened.engine._turn, group_of(ledger)
+    turn, group = ledger._opened.file._turn, group_of(ledger)
     assert turn.acquire(blocking=False)
 
     def line_up_behind_the_main_thread() -> None:
@@ -652,10 +652,10 @@ def test_a_ledger_closed_while_units_wait(ledger: Ledger) -> None:
     units = callers(ledger, "a", "b", "c")
     with held_up(ledger):
         line_up(ledger, units)
-        ledger._opened.engine._closed = True
+        ledger._opened.file._closed = True
     for caller in units:
         caller.join()
-    ledger._opened.engine._closed = False
+    ledger._opened.file._closed = False
     assert [caller.outcome for caller in units] == ["UsageError"] * 3
     assert notes(ledger) == set()
 
@@ -677,13 +677,13 @@ def test_a_thread_that_holds_the_lock_joins_nobody(ledger: Ledger) -> None:
 def test_a_follower_waits_only_for_what_is_left(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit that has waited as a follower and then leads has only the rest of its time for the lock."""
     monkeypatch.setattr(_group_commit, "UNITS_MAX", 1)
-    engine = ledger._opened.engine
+    engine = ledger._opened.file
     allowed: list[float | None] = []
     begin = engine.begin
 
-    def note(*, wait_s: float | None = None, relaxed: bool = False) -> SQLiteTransaction:
+    def note(*, wait_s: float | None = None, **options: Any) -> SQLiteTransaction:
         allowed.append(wait_s)
-        return begin(wait_s=wait_s, relaxed=relaxed)
+        return begin(wait_s=wait_s, **options)
 
     monkeypatch.setattr(engine, "begin", note)
     started = _ambient.monotonic_ns()

@@ -80,11 +80,11 @@ def test_what_could_not_be_written_is_kept(ledger: Ledger) -> None:
     """If the transaction that was to carry them breaks at these very rows, all of them wait for the next one."""
     first = put(ledger)
     waiting(ledger).add_ending(ending("late"))
-    with ledger._opened.engine.setup_connection() as connection:
+    with ledger._opened.file.setup_connection() as connection:
         connection.execute("CREATE TRIGGER no BEFORE UPDATE ON uow_ledger BEGIN SELECT RAISE(ROLLBACK, 'no'); END")
     with pytest.raises(StoreError):
         put(ledger, "n2")
-    with ledger._opened.engine.setup_connection() as connection:
+    with ledger._opened.file.setup_connection() as connection:
         connection.execute("DROP TRIGGER no")
     assert ledger.get("late").status == "failed"
     assert ledger.get(first.uow_id).commit_us is not None

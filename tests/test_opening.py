@@ -93,7 +93,7 @@ def test_wrong_arguments_make_no_file(tmp_path: Path, wrong: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", 7, None, b"memory.db", "a\0b", "a\ud800", ":memory:", "file:x", "postgres://x/y"]
+    "wrong", ["", 7, None, b"memory.db", "a\0b", "a\ud800", ":memory:", "file:x", "mysql://x/y"]
 )
 def test_what_is_no_path(wrong: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be a ledger's path is refused, with a hint."""
@@ -141,7 +141,7 @@ def test_durability(tmp_path: Path, durability: Any) -> None:
     """Every commit is as durable as asked for, by the word or the enum."""
     with Ledger.open(tmp_path / "memory.db", durability=durability) as ledger:
         put(ledger)
-        with ledger._opened.engine.setup_connection() as connection:
+        with ledger._opened.file.setup_connection() as connection:
             assert connection.execute("PRAGMA synchronous").fetchone() == ({"full": 2, "normal": 1}[durability],)
 
 

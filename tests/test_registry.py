@@ -294,7 +294,7 @@ def fragile(tmp_path: Path) -> Iterator[tuple[Ledger, Fragile]]:
     with Ledger.open(tmp_path / "memory.db", stores=[store]) as ledger:
         with ledger.unit(space_id=SPACE, band="GREEN") as uow:
             uow.sql("CREATE TABLE t (x)")
-        with ledger._opened.engine.setup_connection() as connection:
+        with ledger._opened.file.setup_connection() as connection:
             connection.execute("DELETE FROM uow_stores")
             connection.execute("CREATE TABLE u (x)")  # so that every process looks again
         store.set_up = 0

@@ -42,7 +42,7 @@ def test_writes_of_a_unit_have_consecutive_ids(ledger: Ledger) -> None:
     """The ids of a unit's writes follow each other, and rows that somebody else wrote in between are skipped."""
     with ledger.unit(space_id=SPACE, band="GREEN") as first:
         first["notes"].create_many({"a": 1, "b": 2})
-    with ledger._opened.engine.setup_connection() as connection:
+    with ledger._opened.file.setup_connection() as connection:
         connection.execute("INSERT INTO unit_of_work (uow_id, status, created_ts) VALUES ('theirs', 'committed', 'x')")
         connection.execute("INSERT INTO uow_writes (id, uow_id, store_name, ts) VALUES (77, 'theirs', 'x', 'x')")
     with ledger.unit(space_id=SPACE, band="GREEN") as second:
@@ -90,7 +90,7 @@ def test_no_question_sorts(ledger: Ledger, filters: dict[str, str], sorted_by_ti
 
 def test_units_of_a_status_are_in_the_order_of_time(ledger: Ledger) -> None:
     """The newest of a status come first, also where somebody recorded an older one later; ties by row number."""
-    with ledger._opened.engine.setup_connection() as connection:
+    with ledger._opened.file.setup_connection() as connection:
         for name, ts in (("b", "2026-01-02"), ("c", "2026-01-02"), ("a", "2026-01-01")):
             connection.execute(
                 "INSERT INTO unit_of_work (uow_id, status, created_ts) VALUES (?, 'failed', ?)", (name, ts)

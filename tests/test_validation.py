@@ -16,6 +16,7 @@ from memoryos_uow import _schema
 from memoryos_uow._migrations import migrate_up
 from memoryos_uow._records import Violation
 from memoryos_uow._validation import validate
+from memoryos_uow.abc import Dialect
 from tests.schema_files import connect, fill_1_0_0, run_script
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ HASH: Final = "0123456789abcdef" * 4
 
 class PlainReader:
     """A `Reader` over a bare connection."""
+
+    dialect = Dialect.SQLITE
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from memoryos_uow._receipt_log import ReceiptLog
     from memoryos_uow._rows import LedgerRows
     from memoryos_uow._transactions import UnitTransactions
-    from memoryos_uow.engines._transaction import SQLiteTransaction
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from memoryos_uow.engines._contract import Engine, EngineTransaction
     from memoryos_uow.receipts import Receipt
 
 _SWEEP_STEP: Final = 1_000
@@ -108,7 +107,7 @@ class Claiming:
 
     def __init__(
         self,
-        engine: SQLiteEngine,
+        engine: Engine,
         rows: LedgerRows,
         transactions: UnitTransactions,
         limits: Limits,
@@ -164,7 +163,7 @@ class Claiming:
         there: list[KeyRow] = []
         late = list(self._unreleased)
 
-        def write(tx: SQLiteTransaction) -> None:
+        def write(tx: EngineTransaction) -> None:
             for claim in late:
                 _idempotency.release(tx, claim)
             _idempotency.sweep(tx)

@@ -11,8 +11,8 @@ The commit, in one sitting:
     is the decision.
 4.  ANNOUNCE: only now the unit is committed in memory. How long it took goes along with a later transaction: inside its
     own it cannot be known, and one more fsync would cost more than the unit.
-5.  PUBLISH and FORGET, only for stores outside: they show what was decided; then the ledger forgets what recovery would
-    have needed. A store that does not answer is noted, and recovery asks it again.
+5.  PUBLISH and FORGET, only for stores outside: they show what was decided; once that is durable (`_unsynced`), the
+    ledger forgets what recovery would have needed. A store that does not answer is noted, and recovery asks it again.
 
 Whatever is raised before the decision undoes everything, leaves a row that says so, and goes on to the caller.
 """
@@ -33,9 +33,11 @@ from memoryos_uow._reading import Reading
 from memoryos_uow._streaming import Streaming
 from memoryos_uow._telling import ended
 from memoryos_uow._transactions import UnitTransactions, blaming
-from memoryos_uow.abc import Capability, OutsideStore, Publisher
+from memoryos_uow._unsynced import Unsynced
+from memoryos_uow.abc import Capability, OutsideStore
 from memoryos_uow.errors import InDoubtError, LedgerBusy, UnitOfWorkError, UsageError
 from memoryos_uow.observers import Telemetry, TelemetryMode
+from memoryos_uow.receipts import make_pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +46,9 @@ if TYPE_CHECKING:
     from memoryos_uow._receipt_log import ReceiptLog
     from memoryos_uow._registry import StoreRegistry
     from memoryos_uow._rows import LedgerRows
+    from memoryos_uow._sequencer import Sequencer
     from memoryos_uow._unit_state import UnitState
-    from memoryos_uow.engines._transaction import SQLiteTransaction
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from memoryos_uow.engines._contract import Engine, EngineTransaction
 
 
 # Asked before isinstance, which looks for every method of a protocol anew: about 20 us for each store of each unit.
@@ -63,14 +65,13 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which
 class Coordinator:
     """Drives the units of one ledger through the protocol."""
 
-    def __init__(
-        self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, *, log: ReceiptLog | None
-    ) -> None:
+    def __init__(self, engine: Engine, rows: LedgerRows, registry: StoreRegistry, *, log: ReceiptLog | None) -> None:
         self._engine = engine
         self._rows = rows
         self._registry = registry
         self.log = log
         self._leftovers = Leftovers(rows)
+        self._unsynced = Unsynced(settled=self._leftovers.add_settled, settle=self.settle, at_work=_at_work)
         self.transactions = UnitTransactions(engine, rows, registry, self._leftovers)
         deciding = Deciding(rows, registry, self.transactions, _at_work, log=log)
         self._group = GroupCommit(engine, self.transactions, deciding)
@@ -78,6 +79,8 @@ class Coordinator:
         self.streaming = Streaming(rows, self.transactions)
         self.publishing = Publishing(engine, registry)
         self.at_work: Final = _at_work
+        self.sequencer: Sequencer | None = None
+        """Who numbers units after their commits, where that is not done inside them."""
         self.telemetry = Telemetry(TelemetryMode.BACKGROUND)
         self._do: dict[Effect, Callable[[UnitState], Event | None]] = {
             Effect.RECORD_INTENT: self._record_intent,
@@ -113,7 +116,8 @@ class Coordinator:
                 unit.error = error
             raise
         finally:
-            self.at_work.discard(unit.facts.uow_id)
+            if unit.facts.uow_id not in self._unsynced:
+                self.at_work.discard(unit.facts.uow_id)
             self._tell(unit)
 
     def roll_back(self, unit: UnitState) -> None:
@@ -212,19 +216,23 @@ class Coordinator:
         self._leftovers.add_timing(took)
         if unit.sealed is not None and self.log is not None:
             self.log.release(unit.sealed)
+        if self.sequencer is not None and unit.receipt is not None:
+            make_pending(unit.receipt, self.sequencer.expect(unit.facts.uow_id))
 
     def _publish(self, unit: UnitState) -> Event:
-        uow_id = unit.facts.uow_id
         try:
-            unit.silent = self.publishing.publish([uow_id], synced=self._engine.syncs_commits).get(uow_id, {})
+            unit.silent, unit.unsynced = self.publishing.show(unit.owed, synced=self._engine.syncs_commits)
         except UnitOfWorkError as error:
             # The ledger cannot be read now. The decision stands all the same, so this must not look like a failure.
-            owing = (name for name in unit.stores() if isinstance(self._registry[name], Publisher))
-            unit.silent = dict.fromkeys(owing, error)
+            unit.silent = dict.fromkeys(unit.owed, error)
         return Event.STORE_SILENT if unit.silent else Event.PUBLISHED
 
     def _forget(self, unit: UnitState) -> None:
-        self._leftovers.add_settled(unit.facts.uow_id)
+        if unit.unsynced:
+            size = sum(len(entry.payload) for entries in unit.owed.values() for entry in entries)
+            self._unsynced.add(unit.facts.uow_id, unit.unsynced, size)
+        else:
+            self._leftovers.add_settled(unit.facts.uow_id)
 
     def _record_silence(self, unit: UnitState) -> None:
         try:
@@ -238,7 +246,7 @@ class Coordinator:
         unit.tx = None
         found: list[bool] = []
 
-        def look(tx: SQLiteTransaction) -> None:
+        def look(tx: EngineTransaction) -> None:
             found.append(self._rows.exists(tx, unit.facts.uow_id))
             if not found[0]:
                 self._rows.insert_unit(tx, ending_record(unit, State.FAILED))
@@ -292,6 +300,7 @@ class Coordinator:
 
     def settle(self) -> None:
         """Write what earlier units left to be written, if that can be done soon; otherwise a later call does."""
+        self._unsynced.sync()
         if not self._leftovers or self._engine.held_by_this_thread:
             return
         carried: list[Carried] = []
@@ -302,6 +311,10 @@ class Coordinator:
                 self._leftovers.put_back(rows)
             if not isinstance(error, UnitOfWorkError):
                 raise
+
+    def stop(self) -> None:
+        """End what goes on by itself; whatever needs it again starts it again."""
+        self._unsynced.stop()
 
     def give_up(self) -> None:
         """Report what no transaction will write any more."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from memoryos_uow._rows import LedgerRows
     from memoryos_uow._transactions import UnitTransactions
     from memoryos_uow._unit_state import UnitState
-    from memoryos_uow.engines._transaction import SQLiteTransaction
+    from memoryos_uow.engines._contract import EngineTransaction
     from memoryos_uow.receipts import Described, Receipt
 
 
@@ -37,7 +37,7 @@ class Decision:
     """A unit whose decision was asked for, and what came of that."""
 
     unit: UnitState
-    tx: SQLiteTransaction | None = None
+    tx: EngineTransaction | None = None
     """The transaction that held all of the unit when it was to be committed: it knows whether that is durable."""
     event: Event | None = None
     """What happens to the unit if `tx` is decided; None until everything is written."""
@@ -100,7 +100,7 @@ class Deciding:
         decision.row = self._write_rows(unit, tx, described)
         decision.tx, decision.event, decision.receipt = tx, event, described.receipt
 
-    def _write_rows(self, unit: UnitState, tx: SQLiteTransaction, described: Described) -> int:
+    def _write_rows(self, unit: UnitState, tx: EngineTransaction, described: Described) -> int:
         """Write the rows that describe the unit; return the number of its own."""
         place, nodes = unit.place, b""
         if self._log is not None and place.log_end is not None:
@@ -130,7 +130,7 @@ class Deciding:
             )
 
     @staticmethod
-    def _settle(claim: Claim, unit: UnitState, tx: SQLiteTransaction) -> None:
+    def _settle(claim: Claim, unit: UnitState, tx: EngineTransaction) -> None:
         """Use up the unit's idempotency key."""
         if not _idempotency.settle(tx, claim, unit.facts.uow_id):
             claim.lost = True
@@ -139,14 +139,13 @@ class Deciding:
                 hint="Nothing was written. Run it again: it will be given the other one's receipt.",
             )
 
-    def _write_coordination(self, unit: UnitState, tx: SQLiteTransaction) -> Event:
+    def _write_coordination(self, unit: UnitState, tx: EngineTransaction) -> Event:
         """Write what stores outside have to publish; return what the decision will mean."""
-        owing = False
-        for name, entries in self._redo(unit):
+        unit.owed = dict(self._redo(unit)) if unit.buffer.reaches_outside else {}
+        for name, entries in unit.owed.items():
             _coordination.insert_redo(tx, name, entries)
-            owing = True
         uow_id = unit.facts.uow_id
-        if owing:
+        if unit.owed:
             self._at_work.add(uow_id)
             if not unit.has_intent:
                 _coordination.insert(tx, uow_id, decided=True, unit=own_columns(unit), plan={})
@@ -156,7 +155,7 @@ class Deciding:
         return Event.DECIDED
 
     def _redo(self, unit: UnitState) -> Iterator[tuple[str, list[Redo]]]:
-        for name in unit.stores() if unit.buffer.reaches_outside else ():
+        for name in unit.stores():
             store = self._registry.publisher(name)
             if store is not None:
                 with blaming(unit, name):

@@ -85,7 +85,7 @@ def committed_record(unit: UnitState, receipt: Receipt) -> UnitRecord:
         commit_time_ms=None,
         store_count=receipt.store_count,
         total_bytes_written=receipt.total_bytes_written,
-        receipt_hash=receipt.hash,
+        receipt_hash=receipt.hash if unit.place.numbered else None,
     )
 
 

@@ -11,6 +11,7 @@ Promise: either nothing was erased, or it is decided and will be finished by who
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from memoryos_uow import _ambient, _erasures, _idempotency
@@ -21,6 +22,7 @@ from memoryos_uow._scrubbing import LEDGER
 from memoryos_uow._transactions import blaming
 from memoryos_uow.abc import Capability, Erasable, Write
 from memoryos_uow.engines import _scrub
+from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.errors import LedgerError, RecordMissing, UsageError
 from memoryos_uow.unit import UnitOfWork
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from memoryos_uow._open_ledger import OpenLedger
     from memoryos_uow._unit_state import UnitState
     from memoryos_uow.abc import Store
-    from memoryos_uow.engines._transaction import SQLiteTransaction
+    from memoryos_uow.engines._contract import EngineTransaction
     from memoryos_uow.ledger import Ledger
 
 _CUT_AT: Final = 77  # as `_bands.shown_key` does
@@ -57,7 +59,7 @@ def erase(ledger: Ledger, request: WhatToErase, *, actor_id: str | None, correla
         raise UsageError("A ledger of contract 1.0.0 has no receipts to erase from.", hint="Migrate it first.")
     store = opened.store(request.store)
     with (
-        _scrub.deleting_securely(opened.engine),
+        _scrub.deleting_securely(opened.engine) if isinstance(opened.engine, SQLiteEngine) else nullcontext(),
         UnitOfWork(
             space_id=request.space_id, band=Band.BLACK, actor_id=actor_id, correlation_id=correlation_id, ledger=ledger
         ) as uow,
@@ -120,7 +122,7 @@ def _erase_inside(opened: OpenLedger, unit: UnitState, store: Store, request: Wh
     return _Inside(sealed, forgotten, len(commits) - forgotten if request.forget_unit_ids else 0, messages)
 
 
-def _forget(tx: SQLiteTransaction, tombstone: str, commits: list[int], request: WhatToErase) -> int:
+def _forget(tx: EngineTransaction, tombstone: str, commits: list[int], request: WhatToErase) -> int:
     shown = repr(request.key)[1:-1]
     cut = repr(request.key[:_CUT_AT])[1:-1]
     quoted = [request.key, shown, *([cut] if len(request.key) > _CUT_AT else [])]

@@ -30,8 +30,7 @@ from memoryos_uow.errors import LedgerBusy, LedgerError
 if TYPE_CHECKING:
     from memoryos_uow._deciding import Deciding, Decision
     from memoryos_uow._transactions import UnitTransactions
-    from memoryos_uow.engines._transaction import SQLiteTransaction
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from memoryos_uow.engines._contract import Engine, EngineTransaction
 
 UNITS_MAX: Final = 64
 BATCH_NS: Final = 8_000_000
@@ -64,7 +63,7 @@ class _Attempt:
 class GroupCommit:
     """Commits the units of one ledger."""
 
-    def __init__(self, engine: SQLiteEngine, transactions: UnitTransactions, deciding: Deciding) -> None:
+    def __init__(self, engine: Engine, transactions: UnitTransactions, deciding: Deciding) -> None:
         self._engine = engine
         self._transactions = transactions
         self._deciding = deciding
@@ -79,7 +78,7 @@ class GroupCommit:
             UnitOfWorkError: it could not be; `decision` says whether its transaction may have been committed.
         """
         # A unit that holds the lock cannot join others; nor can one whose thread does: its leader might wait for it.
-        if decision.unit.tx is not None or self._engine.held_by_this_thread:
+        if decision.unit.tx is not None or not self._engine.excludes_others or self._engine.held_by_this_thread:
             self._commit_alone(decision)
             return
         self._engine.refuse_misuse()
@@ -150,7 +149,7 @@ class GroupCommit:
             self._waiting.popleft()
         return member
 
-    def _include(self, decision: Decision, tx: SQLiteTransaction) -> None:
+    def _include(self, decision: Decision, tx: EngineTransaction) -> None:
         """Write a waiting unit behind a savepoint; if that fails, its own thread will find out why by itself."""
         tx.savepoint(_MEMBER)
         try:
@@ -195,7 +194,7 @@ class GroupCommit:
             if rest_s == 0 and self._withdraw(attempt):
                 unit.refuse_late()
                 raise LedgerBusy(
-                    f"Other units of this process kept {self._engine.path} locked for {wait_s:.3g} s.",
+                    f"Other units of this process kept {self._engine.place} locked for {wait_s:.3g} s.",
                     hint="Nothing was written. Run the unit again, or allow more busy_timeout.",
                 )
             attempt.signal.acquire(timeout=-1 if attempt.taken else min(rest_s, threading.TIMEOUT_MAX))

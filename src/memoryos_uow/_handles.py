@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from memoryos_uow._records import Hit
     from memoryos_uow._unit_core import UnitCore
     from memoryos_uow.abc import Store
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from memoryos_uow.engines._contract import Engine
     from memoryos_uow.unit import UnitOfWork
 
 T = TypeVar("T")
@@ -202,7 +202,7 @@ class UnitStore(UnitWrites):
 class LedgerStore:
     """A store, read outside any unit: each call sees the newest committed state."""
 
-    def __init__(self, engine: SQLiteEngine, store: Store) -> None:
+    def __init__(self, engine: Engine, store: Store) -> None:
         self._engine = engine
         self._store = store
 

@@ -187,7 +187,7 @@ async def take_lane(ledger: OpenLedger, deadline: Deadline | None) -> ThreadPool
         if deadline is not None:
             raise deadline.error() from None
         raise LedgerBusy(
-            f"Other async units of this process kept {ledger.engine.path} busy for {wait_s:.3g} s.",
+            f"Other async units of this process kept {ledger.engine.place} busy for {wait_s:.3g} s.",
             hint="Nothing was written. Run the unit again, or allow more busy_timeout.",
         ) from None
 

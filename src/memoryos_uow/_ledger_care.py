@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from memoryos_uow._open_ledger import OpenLedger
     from memoryos_uow._records import RecoveryReport, Violation
     from memoryos_uow._rows import LedgerRows
-    from memoryos_uow.engines._transaction import SQLiteReader
+    from memoryos_uow.engines._contract import EngineReader
     from memoryos_uow.signing import Signer
     from memoryos_uow.statistics import Statistics
     from memoryos_uow.verification import Verification
@@ -149,8 +149,8 @@ class LedgerCare:
         self._opened.engine.refuse_misuse()
         self._opened.coordinator.settle()
         return Verifier(
-            self._opened.engine.connect,
-            self._opened.engine.path,
+            self._opened.file.connect,
+            self._opened.file.path,
             stores=self._opened.stores(),
             space_id=None if space_id is None else check_identifier(space_id, "space_id"),
             checkpoint=checkpoint,
@@ -201,7 +201,7 @@ class LedgerCare:
             None if by is None else check_choice(by, GroupBy, "by"),
         )
         with self._settled_reader() as reader:
-            return statistics(reader, self._opened.engine.path, question, basic=self._rows.basic, progress=progress)
+            return statistics(reader, self._opened.file.path, question, basic=self._rows.basic, progress=progress)
 
     # For reading
 
@@ -210,7 +210,7 @@ class LedgerCare:
         return self._opened.rows
 
     @contextmanager
-    def _settled_reader(self) -> Iterator[SQLiteReader]:
+    def _settled_reader(self) -> Iterator[EngineReader]:
         """Lend a reader that sees everything about units that ended in this process."""
         self._opened.engine.refuse_misuse()
         self._opened.coordinator.settle()

@@ -19,7 +19,7 @@ from memoryos_uow.errors import StoreError
 if TYPE_CHECKING:
     from memoryos_uow._records import UnitRecord
     from memoryos_uow._rows import LedgerRows, Timing
-    from memoryos_uow.engines._transaction import SQLiteTransaction
+    from memoryos_uow.engines._contract import EngineTransaction
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class Leftovers:
         """Keep the id of a unit of which nothing has to be recovered any more."""
         self._settled.append(uow_id)
 
-    def write(self, tx: SQLiteTransaction) -> Carried:
+    def write(self, tx: EngineTransaction) -> Carried:
         """Write everything that waits inside `tx`."""
         carried = Carried(_drain(self._timings), _drain(self._endings), _drain(self._settled))
         try:
@@ -73,7 +73,7 @@ class Leftovers:
             raise
         return carried
 
-    def _write_ending(self, tx: SQLiteTransaction, record: UnitRecord) -> bool:
+    def _write_ending(self, tx: EngineTransaction, record: UnitRecord) -> bool:
         """Return whether the row was written; one that contradicts the ledger is nobody else's trouble."""
         try:
             with tx.step():

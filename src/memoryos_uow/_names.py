@@ -66,6 +66,13 @@ class Isolation(StrEnum):
     """Every record that was read."""
 
 
+class Dialect(StrEnum):
+    """Whose SQL a reader or transaction understands beyond what all have in common."""
+
+    SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
+
+
 class Durability(StrEnum):
     """What a commit waits for (SQLite, ``PRAGMA synchronous``, in WAL mode)."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from memoryos_uow import (
     _ambient,
@@ -23,11 +23,10 @@ from memoryos_uow import (
 )
 from memoryos_uow._claiming import Claiming
 from memoryos_uow._coordinator import Coordinator
+from memoryos_uow._opening import FileSteps
 from memoryos_uow._recovery import Recovery
-from memoryos_uow._rows import LedgerRows
 from memoryos_uow._scrubbing import Scrubbing, try_at_opening
 from memoryos_uow._sql_calls import SqlCalls
-from memoryos_uow.engines._sql_guard import SqlGuard
 from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.errors import LedgerError, UnitOfWorkError, UsageError
 from memoryos_uow.observers import Telemetry, TelemetryMode
@@ -39,9 +38,14 @@ if TYPE_CHECKING:
     from memoryos_uow._band_keys import ContentKey
     from memoryos_uow._limits import Limits
     from memoryos_uow._names import Band, Durability
+    from memoryos_uow._opening_postgres import DatabaseSteps
     from memoryos_uow._receipt_log import ReceiptLog
     from memoryos_uow._registry import StoreRegistry
+    from memoryos_uow._rows import LedgerRows
     from memoryos_uow.abc import Store
+    from memoryos_uow.engines._contract import Engine
+    from memoryos_uow.engines._pg_guard import PostgresGuard
+    from memoryos_uow.engines._sql_guard import SqlGuard
     from memoryos_uow.signing import Signer
 
 
@@ -53,10 +57,17 @@ RECOVERY_BUDGET_S: Final = 10.0
 
 
 class OpenLedger:
-    """Engine, rows, stores and coordinator of one ledger file. Threads may share it; processes may not."""
+    """Engine, rows, stores and coordinator of one ledger. Threads may share it; processes may not."""
 
     def __init__(
-        self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, *, log: ReceiptLog | None, limits: Limits
+        self,
+        engine: Engine,
+        rows: LedgerRows,
+        registry: StoreRegistry,
+        *,
+        guard: SqlGuard | PostgresGuard,
+        log: ReceiptLog | None,
+        limits: Limits,
     ) -> None:
         self.engine = engine
         self.rows = rows
@@ -64,7 +75,7 @@ class OpenLedger:
         self.limits = limits
         self.log = log
         self.coordinator = Coordinator(engine, rows, registry, log=log)
-        self.sql = SqlCalls(SqlGuard(engine), self.coordinator.transactions, self.coordinator.streaming)
+        self.sql = SqlCalls(guard, self.coordinator.transactions, self.coordinator.streaming)
         self.recovery = Recovery(engine, rows, registry, self.coordinator)
         self.claiming = Claiming(engine, rows, self.coordinator.transactions, limits, log=self.log)
         self.scrubbing = Scrubbing(engine, registry, self.coordinator, self.recovery)
@@ -96,31 +107,51 @@ class OpenLedger:
     ) -> OpenLedger:
         """Open the file; the arguments and errors are those of `Ledger.open`."""
         # What needs no file comes first, then what only reads it: a refusal leaves it as it was.
-        path, timeout_s = _opening.check_path(path_or_url), _opening.check_timeout(busy_timeout)
+        address = _opening.address_of(path_or_url)
+        path = _opening.check_path(path_or_url) if address is None else None
+        timeout_s = _opening.check_timeout(busy_timeout)
         wanted_origin, bounds = _opening.check_origin(origin), _opening.check_limits(limits)
         registry, allowed = _opening.check_stores(stores), _opening.check_triggers(allow_triggers)
         secret = _band_keys.content_key(content_key)
         _opening_log.check_signer(signer, wanted_origin)
-        _opening.refuse_absent(path, migrate=migrate)
-        engine = SQLiteEngine.open(path, durability=durability, busy_timeout_s=timeout_s)
+        options: dict[str, Any] = {
+            "durability": durability,
+            "busy_timeout_s": timeout_s,
+            "origin": wanted_origin,
+            "migrate": migrate,
+            "allowed": allowed,
+        }
+        steps: FileSteps | DatabaseSteps
+        if path is not None:
+            steps = FileSteps(path, **options)
+        else:
+            from memoryos_uow._opening_postgres import DatabaseSteps  # noqa: PLC0415 - most ledgers are files
+
+            steps = DatabaseSteps(address or "", **options)
+        engine = steps.engine
         try:
-            _opening.refuse_unfit(engine, migrate=migrate)
-            _opening.refuse_triggers(engine, allowed)
+            steps.refuse_unfit()
             incomplete = _opening.attach_stores(engine, registry, recorded=stores == _opening.RECORDED)
-            rows = LedgerRows(basic=_opening.make_schema_ready(engine, origin=wanted_origin, migrate=migrate))
+            rows = steps.make_schema_ready()
             recorded_origin = _opening.recorded_origin(engine, rows, wanted_origin)
             if incomplete and not engine.read_only:
                 _opening.set_up_stores(engine, registry)
             _opening.agree_on_content_key(engine, rows, secret)
-            _opening.link_log(engine, rows)
+            steps.settle(rows)
             log = _opening_log.open_log(
-                engine, recorded_origin, signer=signer, durability=durability, accept_rollback=accept_rollback
+                engine,
+                recorded_origin,
+                file=path,
+                signer=signer,
+                durability=durability,
+                accept_rollback=accept_rollback,
             )
         except BaseException:
             engine.close()
             registry.close()
             raise
-        ledger = cls(engine, rows, registry, log=log, limits=bounds)
+        ledger = cls(engine, rows, registry, guard=steps.guard(), log=log, limits=bounds)
+        ledger.coordinator.sequencer = steps.sequencer(log, then=ledger.coordinator.settle)
         ledger.content_key = secret
         ledger.coordinator.telemetry = Telemetry(telemetry)
         if recover:
@@ -165,7 +196,7 @@ class OpenLedger:
         self.engine.refuse_misuse()
         if self.engine.read_only and not self._registry.exist:
             raise LedgerError(
-                f"The ledger {self.engine.path} has no stores yet, and is open for reading only.",
+                f"The ledger {self.engine.place} has no stores yet, and is open for reading only.",
                 hint="Make the file and its directory writable, then open it once.",
             )
         return self._registry.find(name, self.engine.reader)
@@ -185,6 +216,19 @@ class OpenLedger:
         finally:
             tx.rollback()
 
+    @property
+    def file(self) -> SQLiteEngine:
+        """The engine, of a ledger in a file.
+
+        Raises:
+            UsageError: it lives in a database.
+        """
+        if not isinstance(self.engine, SQLiteEngine):
+            raise UsageError(
+                f"The ledger {self.engine.place} lives in a database, and this needs a file.", hint="Nothing was done."
+            )
+        return self.engine
+
     def stores(self) -> dict[str, Store]:
         """Return the stores that are registered at the moment, by name."""
         return {store.name: store for store in self._registry}
@@ -198,6 +242,8 @@ class OpenLedger:
         """
         if self.closed or self._pid != _ambient.process_id():
             return
+        if self.coordinator.sequencer is not None:
+            self.coordinator.sequencer.close()
         self.coordinator.settle()
         if self.log is not None:
             self.log.settle(self.engine.sync_log)

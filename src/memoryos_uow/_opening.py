@@ -11,24 +11,31 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from memoryos_uow import _erasures, _linking, _migrations
+from memoryos_uow import _catalog, _erasures, _linking, _migrations
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import text_problem
 from memoryos_uow._registry import StoreRegistry
 from memoryos_uow._rows import LedgerRows
 from memoryos_uow.abc import Home
+from memoryos_uow.engines._sql_guard import SqlGuard
+from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.errors import LedgerError, UsageError
 from memoryos_uow.stores import DocumentStore
 from memoryos_uow.stores._outbox import OutboxMessages
 from memoryos_uow.stores._sql import SqlStatements
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from memoryos_uow._band_keys import ContentKey
+    from memoryos_uow._names import Durability
+    from memoryos_uow._receipt_log import ReceiptLog
     from memoryos_uow.abc import Store
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from memoryos_uow.engines._contract import Engine
 
 ORIGIN_CHARACTERS_MAX: Final = 255
 RECORDED: Final = "recorded"
+ADDRESSES: Final = ("postgresql://", "postgres://")
 
 
 def check_path(path_or_url: str | os.PathLike[str]) -> Path:
@@ -57,6 +64,11 @@ def check_path(path_or_url: str | os.PathLike[str]) -> Path:
             "A ledger in memory would not survive the process.", hint="Give a path, in tests one in a temporary folder."
         )
     return Path(text).absolute()
+
+
+def address_of(path_or_url: object) -> str | None:
+    """Return the address of the database that is to be the ledger; None where it is to be a file."""
+    return path_or_url if isinstance(path_or_url, str) and path_or_url.startswith(ADDRESSES) else None
 
 
 def check_timeout(seconds: object) -> float:
@@ -166,6 +178,48 @@ def refuse_unfit(engine: SQLiteEngine, *, migrate: bool) -> None:
             )
 
 
+class FileSteps:
+    """What opening asks of a ledger in a file; `_opening_postgres.DatabaseSteps` is the same for one in a database."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: Durability,
+        busy_timeout_s: float,
+        origin: str | None,
+        migrate: bool,
+        allowed: Collection[str],
+    ) -> None:
+        """Open the file; nothing in it is changed yet."""
+        refuse_absent(path, migrate=migrate)
+        self.path: Path | None = path
+        self._migrate = migrate
+        self._origin = origin
+        self._allowed = allowed
+        self.engine = SQLiteEngine.open(path, durability=durability, busy_timeout_s=busy_timeout_s)
+
+    def refuse_unfit(self) -> None:
+        """Refuse what cannot become, or stay, a ledger that units may write to."""
+        refuse_unfit(self.engine, migrate=self._migrate)
+        refuse_triggers(self.engine, self._allowed)
+
+    def make_schema_ready(self) -> LedgerRows:
+        """Bring the schema to contract 1.1.0; return what reads and writes the ledger's rows."""
+        return LedgerRows(basic=make_schema_ready(self.engine, origin=self._origin, migrate=self._migrate))
+
+    def settle(self, rows: LedgerRows) -> None:
+        """Mend what moving the file may have changed."""
+        link_log(self.engine, rows)
+
+    def guard(self) -> SqlGuard:
+        """Return what tells what statements of the application's would do."""
+        return SqlGuard(self.engine)
+
+    def sequencer(self, log: ReceiptLog | None, *, then: Callable[[], None]) -> None:
+        """Return nobody: units get their numbers in their own transactions."""
+
+
 def refuse_absent(path: Path, *, migrate: bool) -> None:
     """Refuse a file that does not exist and may not be made.
 
@@ -198,23 +252,23 @@ def make_schema_ready(engine: SQLiteEngine, *, origin: str | None, migrate: bool
     return False
 
 
-def refuse_triggers(engine: SQLiteEngine, allowed: Collection[str]) -> None:
+def refuse_triggers(engine: Engine, allowed: Collection[str]) -> None:
     """Refuse a ledger whose tables have triggers that the application did not name: none is of our making.
 
     Raises:
         LedgerError: there is one.
     """
     with engine.reader() as reader:
-        strange = [(name, table) for name, table in LedgerRows.triggers(reader) if name not in allowed]
+        strange = [hook for hook in _catalog.hooks(reader) if hook.name not in allowed]
     if strange:
-        name, table = strange[0]
+        kind, name, table = strange[0]
         raise LedgerError(
-            f"The ledger's table {table} has a trigger {name!r} that this library did not make.",
+            f"The ledger's table {table} has a {kind} {name!r} that this library did not make.",
             hint=f"Nothing was changed. If it is yours, open the ledger with allow_triggers=[{name!r}].",
         )
 
 
-def attach_stores(engine: SQLiteEngine, registry: StoreRegistry, *, recorded: bool) -> bool:
+def attach_stores(engine: Engine, registry: StoreRegistry, *, recorded: bool) -> bool:
     """Attach the stores, `recorded` ones too; return whether something is missing that `set_up_stores` would make.
 
     Raises:
@@ -224,10 +278,10 @@ def attach_stores(engine: SQLiteEngine, registry: StoreRegistry, *, recorded: bo
     with engine.reader() as reader:
         if recorded:
             registry.add_recorded(reader)
-        return registry.move_in(Home(engine.path.parent, engine.read_only), reader)
+        return registry.move_in(Home(engine.directory, engine.read_only), reader)
 
 
-def set_up_stores(engine: SQLiteEngine, registry: StoreRegistry) -> None:
+def set_up_stores(engine: Engine, registry: StoreRegistry) -> None:
     """Make what the stores miss, in one transaction."""
     # Stores outside mark their places as this ledger's at once. Who it is may have been written by a process that died
     # before it could sync that: a power cut would make it another ledger, which its own stores turn away.
@@ -240,7 +294,7 @@ def set_up_stores(engine: SQLiteEngine, registry: StoreRegistry) -> None:
         tx.rollback()
 
 
-def agree_on_content_key(engine: SQLiteEngine, rows: LedgerRows, key: ContentKey | None) -> None:
+def agree_on_content_key(engine: Engine, rows: LedgerRows, key: ContentKey | None) -> None:
     """Record the id of the ledger's first content key; refuse another one later.
 
     Raises:
@@ -280,7 +334,7 @@ def link_log(engine: SQLiteEngine, rows: LedgerRows) -> None:
         tx.rollback()
 
 
-def recorded_origin(engine: SQLiteEngine, rows: LedgerRows, wanted: str | None) -> str | None:
+def recorded_origin(engine: Engine, rows: LedgerRows, wanted: str | None) -> str | None:
     """Return the ledger's origin as recorded; None in basic mode.
 
     Raises:

@@ -16,7 +16,9 @@ from memoryos_uow._released_head import ReleasedHead
 from memoryos_uow.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from pathlib import Path
+
+    from memoryos_uow.engines._contract import Engine
     from memoryos_uow.signing import Signer
 
 
@@ -51,9 +53,17 @@ def _signer(signer: object, origin: str) -> Signer:
 
 
 def open_log(
-    engine: SQLiteEngine, origin: str | None, *, signer: object, durability: Durability, accept_rollback: bool
+    engine: Engine,
+    origin: str | None,
+    *,
+    file: Path | None,
+    signer: object,
+    durability: Durability,
+    accept_rollback: bool,
 ) -> ReceiptLog | None:
     """Return the receipt log, ready to append; None in basic mode, which has none.
+
+    `file` is the ledger's file, beside which its last head is kept; None for a ledger in a database.
 
     Raises:
         UsageError: the signer's name is not the ledger's, or the ledger is of contract 1.0.0.
@@ -66,16 +76,16 @@ def open_log(
     used = None if signer is None else bound_signer(signer, origin)
     if engine.read_only:
         return ReceiptLog(origin, engine.reader, signer=used)
-    head = ReleasedHead(engine.path, at_once=durability is Durability.FULL)
+    head = None if file is None else ReleasedHead(file, at_once=durability is Durability.FULL)
     log = ReceiptLog(origin, engine.reader, signer=used, head=head)
-    released = _released_head.read(engine.path)
+    released = None if file is None else _released_head.read(file)
     with engine.reader() as reader:
         in_use = _receipt_tree.end(reader).vkey
         if used is not None:
             _refuse_wrong_key(in_use, used)
             _keys.refuse_put_aside(reader, used.vkey)
-        log.refusal = _epochs.find_rollback(reader, origin, released, engine.path)
-    if log.refusal is not None and accept_rollback and released is not None:
+        log.refusal = None if file is None else _epochs.find_rollback(reader, origin, released, file)
+    if log.refusal is not None and accept_rollback and released is not None and head is not None:
         _begin_epoch(engine, log, head, released.text)
     log.may_refuse = log.refusal is not None or (in_use is not None and used is None)
     return log
@@ -102,7 +112,7 @@ def _refuse_wrong_key(in_use: str | None, signer: Signer) -> None:
         raise _receipt_log.other_key(in_use, signer.vkey)
 
 
-def _begin_epoch(engine: SQLiteEngine, log: ReceiptLog, head: ReleasedHead, abandoned: str) -> None:
+def _begin_epoch(engine: Engine, log: ReceiptLog, head: ReleasedHead, abandoned: str) -> None:
     tx = engine.begin()
     try:
         text = _epochs.begin_next(tx, log.origin, abandoned)

@@ -13,11 +13,11 @@ from memoryos_uow.abc import Publisher
 from memoryos_uow.errors import StoreUnavailable, UnitOfWorkError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from memoryos_uow._registry import StoreRegistry
-    from memoryos_uow.abc import Reader, Redo
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from memoryos_uow.abc import LazyPublisher, Reader, Redo
+    from memoryos_uow.engines._contract import Engine
 
 Silent = dict[str, UnitOfWorkError]
 """Stores that did not answer, and why."""
@@ -28,7 +28,7 @@ _IDS_PER_QUERY: Final = 500  # SQLite takes 999 parameters at least (https://sql
 class Publishing:
     """Publishes what decided units owe to the stores of one ledger."""
 
-    def __init__(self, engine: SQLiteEngine, registry: StoreRegistry) -> None:
+    def __init__(self, engine: Engine, registry: StoreRegistry) -> None:
         self._engine = engine
         self._registry = registry
 
@@ -51,6 +51,27 @@ class Publishing:
                         silent.setdefault(uow_id, {})[name] = problem
         return silent
 
+    def show(self, owed: Mapping[str, list[Redo]], *, synced: bool) -> tuple[Silent, list[LazyPublisher]]:
+        """Have stores show what one unit `owed` them; return the silent ones, and those that have yet to sync it.
+
+        Raises:
+            LedgerError: the ledger cannot be read or synced; nothing was published.
+        """
+        if not synced:
+            self._engine.sync_log()
+        silent: Silent = {}
+        lazy: list[LazyPublisher] = []
+        with self._engine.reader() as reader:
+            for name, entries in owed.items():
+                store, publisher = self._registry.lazy(name), self._registry.publisher(name)
+                assert publisher is not None  # noqa: S101 - nobody else owes anything
+                problem = _problem(name, publisher.publish if store is None else store.show, reader, entries)
+                if problem is not None:
+                    silent[name] = problem
+                elif store is not None:
+                    lazy.append(store)
+        return silent, lazy
+
     def _publish(self, reader: Reader, name: str, entries: list[Redo]) -> dict[str, UnitOfWorkError]:
         problem = self._try(reader, name, entries)
         if problem is None:
@@ -72,13 +93,20 @@ class Publishing:
                 hint="What it owes is kept. Open the ledger with it in stores=[...].",
                 store=name,
             )
-        try:
-            store.publish(reader, entries)
-        except UnitOfWorkError as error:
-            error.store = error.store or name
-            return error
-        except Exception as error:  # noqa: BLE001 - whatever a store of somebody else's raises, the others come next
-            problem = StoreUnavailable(f"The store {name!r} failed with {type(error).__name__}.", store=name)
-            problem.__cause__ = error
-            return problem
-        return None
+        return _problem(name, store.publish, reader, entries)
+
+
+def _problem(
+    name: str, publish: Callable[[Reader, list[Redo]], None], reader: Reader, entries: list[Redo]
+) -> UnitOfWorkError | None:
+    """Have the store called `name` publish `entries`; return why it could not."""
+    try:
+        publish(reader, entries)
+    except UnitOfWorkError as error:
+        error.store = error.store or name
+        return error
+    except Exception as error:  # noqa: BLE001 - whatever a store of somebody else's raises, the others come next
+        problem = StoreUnavailable(f"The store {name!r} failed with {type(error).__name__}.", store=name)
+        problem.__cause__ = error
+        return problem
+    return None

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from memoryos_uow._transactions import UnitTransactions
     from memoryos_uow._unit_state import UnitState
     from memoryos_uow.abc import Reader, Store, Write
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from memoryos_uow.engines._contract import Engine
 
 
 class Reading:
     """Reads of the units of one ledger."""
 
-    def __init__(self, engine: SQLiteEngine, transactions: UnitTransactions) -> None:
+    def __init__(self, engine: Engine, transactions: UnitTransactions) -> None:
         self._engine = engine
         self._transactions = transactions
 

@@ -110,8 +110,8 @@ class LogEnd(NamedTuple):
 _ENDS = (
     "SELECT l.commit_seq, l.nodes, (SELECT vkey FROM uow_keys WHERE until_seq IS NULL),"
     " coalesce((SELECT max(epoch) FROM uow_epochs), 1), coalesce((SELECT max(id) FROM uow_writes), 0) + 1,"
-    " s.space_seq, s.head FROM (SELECT 1)"
-    " LEFT JOIN (SELECT commit_seq, nodes FROM uow_ledger ORDER BY commit_seq DESC LIMIT 1) AS l"
+    " s.space_seq, s.head FROM (SELECT 1) AS one"
+    " LEFT JOIN (SELECT commit_seq, nodes FROM uow_ledger ORDER BY commit_seq DESC LIMIT 1) AS l ON 1 = 1"
     " LEFT JOIN uow_spaces AS s ON s.space_id = ?"
 )
 

@@ -17,6 +17,7 @@ from memoryos_uow._protocol import Event, State
 from memoryos_uow._records import RecoveryReport
 from memoryos_uow._telling import Begun, recovered
 from memoryos_uow.abc import OutsideStore
+from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from memoryos_uow._coordinator import Coordinator
     from memoryos_uow._registry import StoreRegistry
     from memoryos_uow._rows import LedgerRows
-    from memoryos_uow.engines._transaction import SQLiteTransaction
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from memoryos_uow.engines._contract import Engine, EngineTransaction
 
 _BATCH: Final = 2_000
 _SWEEPS_TRIED: Final = 20
@@ -37,9 +37,7 @@ _MAY_NAME_STORES: Final = (Band.GREEN, Band.AMBER)
 class Recovery:
     """Recovery of one ledger by this process."""
 
-    def __init__(
-        self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, coordinator: Coordinator
-    ) -> None:
+    def __init__(self, engine: Engine, rows: LedgerRows, registry: StoreRegistry, coordinator: Coordinator) -> None:
         self._engine = engine
         self._rows = rows
         self._registry = registry
@@ -79,7 +77,7 @@ class Recovery:
         ]
         taken: list[Unsettled] = []
 
-        def take(tx: SQLiteTransaction) -> None:
+        def take(tx: EngineTransaction) -> None:
             taken.extend(_coordination.take_over(tx, free))
 
         if free:
@@ -118,7 +116,7 @@ class Recovery:
         silent = self._coordinator.publishing.publish(uow_ids, synced=False)
         done = [uow_id for uow_id in uow_ids if uow_id not in silent]
 
-        def write(tx: SQLiteTransaction) -> None:
+        def write(tx: EngineTransaction) -> None:
             self._rows.record_recovery(tx, done)
             _coordination.forget(tx, done)
             for uow_id, stores in silent.items():
@@ -140,7 +138,7 @@ class Recovery:
             else:
                 stuck.append(one.uow_id)
 
-        def write(tx: SQLiteTransaction) -> None:
+        def write(tx: EngineTransaction) -> None:
             for one in gone:
                 if not self._rows.exists(tx, one.uow_id):
                     self._rows.insert_unit(tx, abandoned_record(one.uow_id, one.unit))
@@ -186,7 +184,7 @@ class Recovery:
         """
         done = False
 
-        def sweep(tx: SQLiteTransaction) -> None:
+        def sweep(tx: EngineTransaction) -> None:
             nonlocal done
             if self._log_ends_here():
                 # Nor may a power cut bring back a record that was deleted and refers to the bytes.
@@ -206,6 +204,8 @@ class Recovery:
 
     def _log_ends_here(self) -> bool:
         """Say whether the log surely holds no commit beyond those that can be read; the caller holds the lock."""
+        if not isinstance(self._engine, SQLiteEngine):
+            return True  # a database server reads its own log before it answers
         with self._engine.reader() as reader:
             # How far the log can be read, nobody else tells (https://sqlite.org/pragma.html#pragma_wal_checkpoint).
             [(_, frames, _)] = reader.rows("PRAGMA wal_checkpoint(PASSIVE)")

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from memoryos_uow import _ambient, _schema
-from memoryos_uow._names import check_store_name
-from memoryos_uow.abc import NEEDED, Capability, OutsideStore, Publisher, Store
+from memoryos_uow import _ambient, _catalog, _schema
+from memoryos_uow._names import Dialect, check_store_name
+from memoryos_uow.abc import NEEDED, Capability, LazyPublisher, OutsideStore, Publisher, Store
 from memoryos_uow.errors import StoreError, UsageError
 from memoryos_uow.stores._kinds import recorded_store
 
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from memoryos_uow.abc import Home, Reader, Transaction
-    from memoryos_uow.engines._transaction import SQLiteTransaction
+    from memoryos_uow.engines._contract import EngineTransaction
 
-_TABLES: Final = tuple(made.name for made in _schema.created(_schema.STORES))
+_MADE: Final = _schema.created(_schema.STORES)
+_TABLES: Final = {
+    Dialect.SQLITE: tuple(made.name for made in _MADE),
+    Dialect.POSTGRESQL: tuple(made.name for made in _MADE if made.kind == "table"),
+}
 
 
 class StoreRegistry:
@@ -34,12 +38,13 @@ class StoreRegistry:
         self._stores: dict[str, Store] = {}
         self._outside: dict[str, OutsideStore | None] = {}
         self._publishers: dict[str, Publisher | None] = {}
+        self._lazy: dict[str, LazyPublisher | None] = {}
         self._own: set[str] = set()  # the library's own, which users cannot name and which are always ready
         self._implicit: set[str] = set()  # names that `make_unknown` turned into stores
         self._ready: set[str] = set()
         self._broken: set[str] = set()  # could not be attached again: refused when somebody writes to them
         self._fresh: set[str] = set()  # made ready by the newest transaction, which may still be rolled back
-        self._newest: SQLiteTransaction | None = None
+        self._newest: EngineTransaction | None = None
         self._schema_version: int | None = None
         self.exist = False
         """Whether the ledger has the tables that stores need."""
@@ -129,11 +134,18 @@ class StoreRegistry:
             self._sort(self._stores[name])
         return self._publishers[name]
 
+    def lazy(self, name: str) -> LazyPublisher | None:
+        """Return the store called `name` if it may wait for the disk later."""
+        if name not in self._lazy:
+            self._sort(self._stores[name])
+        return self._lazy[name]
+
     def _sort(self, store: Store) -> None:
         """Find out once what `isinstance` would look up anew each time, method by method: about 20 us."""
         inside = store.capability is Capability.SAME_TRANSACTION
         self._outside[store.name] = store if not inside and isinstance(store, OutsideStore) else None
         self._publishers[store.name] = store if not inside and isinstance(store, Publisher) else None
+        self._lazy[store.name] = store if not inside and isinstance(store, LazyPublisher) else None
 
     # Readiness
 
@@ -187,12 +199,13 @@ class StoreRegistry:
         for store in self._wanting():
             self._set_up(tx, store, recorded)
 
-    def refresh(self, tx: SQLiteTransaction) -> None:
+    def refresh(self, tx: EngineTransaction) -> None:
         """Attach and set up again if the schema is not the one this process knows. Called first in each transaction."""
         if self._newest is not None and not self._newest.decided:
             self.distrust()
         self._newest = tx
-        version = tx.rows("PRAGMA schema_version")[0][0]
+        # PostgreSQL has no such number; there a store looks for itself at what other processes may have changed.
+        version = tx.rows("PRAGMA schema_version")[0][0] if tx.dialect is Dialect.SQLITE else 0
         if version != self._schema_version:
             if self._attach_again(tx):
                 self.set_up(tx)
@@ -234,9 +247,8 @@ class StoreRegistry:
     @staticmethod
     def _recorded(reader: Reader) -> dict[str, tuple[str, Any]] | None:
         """Return kind and configuration of each recorded store; None if the ledger has no tables for stores yet."""
-        marks = ", ".join("?" * len(_TABLES))
-        found = reader.rows(f"SELECT count(*) FROM sqlite_schema WHERE name IN ({marks})", _TABLES)[0][0]  # noqa: S608
-        if found < len(_TABLES):
+        wanted = _TABLES[reader.dialect]
+        if len(_catalog.tables_among(reader, wanted)) < len(wanted):
             return None
         return {
             name: (kind, json.loads(config))
@@ -245,8 +257,9 @@ class StoreRegistry:
 
     @staticmethod
     def _create_tables(tx: Transaction) -> None:
-        for statement in _schema.statements("stores.sql"):
-            tx.execute(statement)
+        if tx.dialect is Dialect.SQLITE:  # PostgreSQL's came with the schema: two sessions cannot make them at once
+            for statement in _schema.statements("stores.sql"):
+                tx.execute(statement)
 
     def close(self) -> None:
         """Close every store; a failing one does not keep the others open."""

@@ -57,7 +57,7 @@ def digest_text(content: Any) -> str | None:
     return content.hex() if isinstance(content, bytes) else content
 
 
-def _digest_bytes(text: str | None) -> bytes | None:
+def digest_bytes(text: str | None) -> bytes | None:
     """Return the bytes of a digest or nonce in hex, with or without the name of its algorithm."""
     return None if text is None else bytes.fromhex(text.removeprefix(CONTEXT_PREFIX))
 
@@ -77,6 +77,8 @@ class Position:
     """Where the receipt log ends before this unit; None in basic mode."""
     first_write: int | None = None
     """The id that the next row of ``uow_writes`` will have; None in basic mode."""
+    numbered: bool = True
+    """False: the receipt log gives the unit its number after the commit, and `commit_seq` is only its version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +194,11 @@ class LedgerRows:
                 position.commit_seq,
                 unit,
                 receipt.space_seq,
-                _digest_bytes(receipt.prev),
-                _digest_bytes(receipt.context),
-                _digest_bytes(described.context_nonce),
-                _digest_bytes(receipt.nonce),
-                _digest_bytes(receipt.writes_root),
+                digest_bytes(receipt.prev),
+                digest_bytes(receipt.context),
+                digest_bytes(described.context_nonce),
+                digest_bytes(receipt.nonce),
+                digest_bytes(receipt.writes_root),
                 receipt.write_count,
                 first_write,
                 nodes,
@@ -205,7 +207,7 @@ class LedgerRows:
         tx.execute(
             "INSERT INTO uow_spaces (space_id, space_seq, head) VALUES (?, ?, ?)"
             " ON CONFLICT (space_id) DO UPDATE SET space_seq = excluded.space_seq, head = excluded.head",
-            (receipt.space_id, receipt.space_seq, _digest_bytes(receipt.hash)),
+            (receipt.space_id, receipt.space_seq, digest_bytes(receipt.hash)),
         )
 
     def record_silence(self, tx: Transaction, uow_id: str, silent: Mapping[str, UnitOfWorkError]) -> None:
@@ -320,14 +322,3 @@ class LedgerRows:
             "write_count": write_count,
             "origin": origin,
         }
-
-    @staticmethod
-    def triggers(reader: Reader) -> list[tuple[str, str]]:
-        """Return name and table of every trigger on a table of ours: none is of our making."""
-        return [
-            (row[0], row[1])
-            for row in reader.rows(
-                "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'"
-                r" AND (lower(tbl_name) IN ('unit_of_work', 'uow_writes') OR lower(tbl_name) LIKE 'uow\_%' ESCAPE '\')"
-            )
-        ]

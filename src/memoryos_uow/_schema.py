@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from memoryos_uow._canonical import sha256_hex
-from memoryos_uow._names import CONTRACT_VERSION
+from memoryos_uow._names import CONTRACT_VERSION, Dialect
 from memoryos_uow.errors import MigrationError
 
 BASE: Final = "1.0.0.sql"
@@ -32,14 +32,37 @@ CONTRACT_TABLES: Final = ("unit_of_work", "uow_writes")
 LEDGER_LAYOUT: Final = f"{CONTRACT_VERSION}+ledger.1"
 """Version of the library's own tables: a later library that only adds some counts on behind ``+ledger.``."""
 
-LAYERS: Final = {CONTRACT_VERSION: UP, LEDGER_LAYOUT: LEDGER}
-"""The versions that ``uow_schema`` lists in a current ledger, and the file behind each."""
+
+class Files(NamedTuple):
+    """The schema files of one kind of ledger."""
+
+    base: str
+    up: str
+    down: str
+    ledger: str
+    stores: str
+    validation: str
+
+    @property
+    def layers(self) -> dict[str, str]:
+        """The versions that ``uow_schema`` lists in a current ledger, and the file behind each."""
+        return {CONTRACT_VERSION: self.up, LEDGER_LAYOUT: self.ledger}
+
+
+_SQLITE: Final = Files(BASE, UP, DOWN, LEDGER, STORES, VALIDATION)
+FILES: Final = {
+    Dialect.SQLITE: _SQLITE,
+    Dialect.POSTGRESQL: Files(*(f"postgres/{name}" for name in _SQLITE)),
+}
+
+LAYERS: Final = _SQLITE.layers
+"""What ``uow_schema`` lists in a current SQLite ledger."""
 
 # An installed wheel carries the folder inside the package; a checkout has it beside src/.
 _PLACES: Final = (Path(__file__).with_name("schema"), Path(__file__).parents[2] / "schema")
 
-_ADD_COLUMN: Final = re.compile(r"ALTER TABLE (\w+) ADD COLUMN (\w+)")
-_CREATE: Final = re.compile(r"^CREATE (TABLE|VIEW|INDEX) IF NOT EXISTS (\w+)", re.MULTILINE)
+_ADD_COLUMN: Final = re.compile(r"ALTER TABLE (\w+) ADD COLUMN (?:IF NOT EXISTS )?(\w+)")
+_CREATE: Final = re.compile(r"^CREATE (?:OR REPLACE )?(TABLE|VIEW|INDEX) (?:IF NOT EXISTS )?(\w+)", re.MULTILINE)
 
 # The pattern that semver.org gives for version 2.0.0.
 _SEMVER: Final = re.compile(
@@ -119,11 +142,11 @@ def split(script: str) -> tuple[str, ...]:
 
 
 @cache
-def added_columns() -> tuple[AddedColumn, ...]:
-    """Return every column that 1.1.0 adds to the specification's tables, in order."""
+def added_columns(name: str = UP) -> tuple[AddedColumn, ...]:
+    """Return every column that 1.1.0, the schema file `name`, adds to the specification's tables, in order."""
     return tuple(
         AddedColumn(match[1], match[2], statement)
-        for statement in statements(UP)
+        for statement in statements(name)
         if (match := _ADD_COLUMN.search(statement))
     )
 

@@ -10,22 +10,25 @@ Promise: an erasure that is not finished is never called so.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow import _erasures, _log
 from memoryos_uow.abc import Erasable, OutsideStore
 from memoryos_uow.engines import _scrub
+from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.errors import LedgerBusy, LedgerError, UnitOfWorkError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from memoryos_uow._coordinator import Coordinator
     from memoryos_uow._erasures import Pending
     from memoryos_uow._recovery import Recovery
     from memoryos_uow._registry import StoreRegistry
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from memoryos_uow.engines._contract import Engine
 
 LEDGER: Final = "the ledger's file"
 """What `Erasure.remaining` calls the ledger's own free pages and log."""
@@ -37,9 +40,7 @@ OPENING_BYTES_MAX: Final = 256 * 1024 * 1024
 class Scrubbing:
     """Finishes the erasures of one ledger."""
 
-    def __init__(
-        self, engine: SQLiteEngine, registry: StoreRegistry, coordinator: Coordinator, recovery: Recovery
-    ) -> None:
+    def __init__(self, engine: Engine, registry: StoreRegistry, coordinator: Coordinator, recovery: Recovery) -> None:
         self._engine = engine
         self._registry = registry
         self._coordinator = coordinator
@@ -58,10 +59,11 @@ class Scrubbing:
         Raises:
             LedgerError: the ledger itself cannot be read or written.
         """
-        with _scrub.deleting_securely(self._engine):
+        with self._deleting_securely():
             self._coordinator.settle()
             found = self._pending()
-            _forget_statistics(self._engine.path)  # they may name who acted
+            if isinstance(self._engine, SQLiteEngine):
+                _forget_statistics(self._engine.path)  # they may name who acted
             remaining = self._outside([one for one in found if one.key is not None])
             self._coordinator.settle()  # what the ledger kept for stores that have answered now
             ready = [one for one in found if one.uow_id not in remaining]
@@ -70,6 +72,9 @@ class Scrubbing:
         for uow_id, where in remaining.items():
             _log.warn("uow.erasure_delayed", uow_id=uow_id, places=len(where))
         return remaining
+
+    def _deleting_securely(self) -> AbstractContextManager[None]:
+        return _scrub.deleting_securely(self._engine) if isinstance(self._engine, SQLiteEngine) else nullcontext()
 
     def _pending(self) -> list[Pending]:
         with self._engine.reader() as reader:
@@ -117,6 +122,8 @@ class Scrubbing:
 
     def _clean_file(self, ready: Sequence[Pending], *, wait_s: float, opening: bool) -> bool:
         """Remove what deleted rows left in the file and its log; return whether that is done."""
+        if not isinstance(self._engine, SQLiteEngine):
+            return True
         anew = any(one.rebuild for one in ready)
         if anew and opening and self._engine.path.stat().st_size > OPENING_BYTES_MAX:
             return False

@@ -12,7 +12,7 @@ from memoryos_uow import _ambient
 from memoryos_uow._names import SQL_STORE, plain, text_problem
 from memoryos_uow._transactions import blaming
 from memoryos_uow.abc import Write
-from memoryos_uow.engines._transaction import Answer
+from memoryos_uow.engines._contract import Answer
 from memoryos_uow.errors import UsageError
 from memoryos_uow.stores._sql import check_parameters, statement_content
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from memoryos_uow._streaming import Streaming
     from memoryos_uow._transactions import UnitTransactions
     from memoryos_uow._unit_state import UnitState
+    from memoryos_uow.engines._pg_guard import PostgresGuard
     from memoryos_uow.engines._sql_guard import SqlGuard, Statement
 
 
 class SqlCalls:
     """Runs the application's own SQL inside units."""
 
-    def __init__(self, guard: SqlGuard, transactions: UnitTransactions, streaming: Streaming) -> None:
+    def __init__(self, guard: SqlGuard | PostgresGuard, transactions: UnitTransactions, streaming: Streaming) -> None:
         self._guard = guard
         self._transactions = transactions
         self._relieve = streaming.relieve

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from memoryos_uow._rows import LedgerRows
     from memoryos_uow._transactions import UnitTransactions
     from memoryos_uow._unit_state import UnitState
-    from memoryos_uow.engines._transaction import SQLiteTransaction
+    from memoryos_uow.engines._contract import EngineTransaction
 
 
 class Streaming:
@@ -43,7 +43,7 @@ class Streaming:
             streamed = self._describe(unit, tx)
         unit.buffer.let_go(streamed, unit.marks)
 
-    def _describe(self, unit: UnitState, tx: SQLiteTransaction) -> Streamed:
+    def _describe(self, unit: UnitState, tx: EngineTransaction) -> Streamed:
         """Write the rows of all writes in memory; return what is to be known of them and of those before."""
         before, uow_id = unit.buffer.streamed, unit.facts.uow_id
         if before is None:

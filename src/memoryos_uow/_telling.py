@@ -59,7 +59,7 @@ def ended(unit: UnitState) -> UnitEnded:
         bytes_written=receipt.total_bytes_written if receipt else 0,
         retry_count=unit.retry_count,
         retries_of_its_own=unit.retry_count - unit.attempts_before + (unit.attempts_before > 0),
-        receipt_hash=receipt.hash if receipt else None,
+        receipt_hash=receipt.hash if receipt and not receipt.pending else None,
         failed_store=unit.failed_store or next(iter(unit.silent), None),
         error_type=type(unit.error).__qualname__ if unit.error else None,
         ids={

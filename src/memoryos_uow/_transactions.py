@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from memoryos_uow._rows import LedgerRows
     from memoryos_uow._unit_state import UnitState
     from memoryos_uow.abc import Reader, Store, Write
-    from memoryos_uow.engines._transaction import SQLiteTransaction
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from memoryos_uow.engines._contract import Engine, EngineTransaction
 
 RECORD_WAIT_S: Final = 0.25
 """How long the caller's exception may wait for the row that records it; after that the row is written later."""
@@ -34,13 +33,13 @@ RECORD_WAIT_S: Final = 0.25
 class UnitTransactions:
     """The transactions of the units of one ledger."""
 
-    def __init__(self, engine: SQLiteEngine, rows: LedgerRows, registry: StoreRegistry, leftovers: Leftovers) -> None:
+    def __init__(self, engine: Engine, rows: LedgerRows, registry: StoreRegistry, leftovers: Leftovers) -> None:
         self._engine = engine
         self._rows = rows
         self._registry = registry
         self._leftovers = leftovers
 
-    def open(self, unit: UnitState) -> SQLiteTransaction:
+    def open(self, unit: UnitState) -> EngineTransaction:
         """Return the unit's transaction, begun if need be: from here to the unit's end the ledger is locked."""
         if unit.tx is None:
             unit.tx = tx = self._begin(unit)
@@ -56,9 +55,9 @@ class UnitTransactions:
             )
         return unit.tx
 
-    def _begin(self, unit: UnitState) -> SQLiteTransaction:
+    def _begin(self, unit: UnitState) -> EngineTransaction:
         try:
-            tx = self._engine.begin(wait_s=self.patience_s(unit))
+            tx = self._engine.begin(wait_s=self.patience_s(unit), isolation=unit.isolation)
         except LedgerBusy as busy:
             unit.retry_count += busy.busy_waits
             unit.refuse_late()
@@ -72,28 +71,29 @@ class UnitTransactions:
         deadline = unit.facts.deadline
         return wait_s if deadline is None else min(wait_s, deadline.left_s())
 
-    def _get_ready(self, unit: UnitState, tx: SQLiteTransaction) -> None:
-        unit.carried = self._leftovers.write(tx)
+    def _get_ready(self, unit: UnitState, tx: EngineTransaction) -> None:
+        if self._engine.excludes_others:  # else they would meet units at work on the same rows
+            unit.carried = self._leftovers.write(tx)
         self._registry.refresh(tx)
         self._take_place(unit, tx)
 
-    def join(self, unit: UnitState, tx: SQLiteTransaction) -> None:
+    def join(self, unit: UnitState, tx: EngineTransaction) -> None:
         """Make another unit's transaction this one's too: it will be committed with that one, and after it."""
         unit.tx = tx
         self._take_place(unit, tx)
 
-    def take_back(self, tx: SQLiteTransaction, savepoint: str) -> None:
+    def take_back(self, tx: EngineTransaction, savepoint: str) -> None:
         """Undo what a unit that had joined has written since `savepoint`."""
         tx.rollback_to(savepoint)
         self._registry.distrust()
 
-    def _take_place(self, unit: UnitState, tx: SQLiteTransaction) -> None:
+    def _take_place(self, unit: UnitState, tx: EngineTransaction) -> None:
         unit.position = self._rows.next_position(tx, unit.facts.space_id)
         if unit.isolation is Isolation.SERIALIZABLE:
             self._refuse_changed(unit, tx, unit.reads)
             unit.reads.clear()
 
-    def flush(self, unit: UnitState, *, last: bool = False) -> SQLiteTransaction:
+    def flush(self, unit: UnitState, *, last: bool = False) -> EngineTransaction:
         """Apply every waiting write inside the unit's transaction, with savepoints where the caller set them.
 
         Unless it is the `last` time, the caller may catch what goes wrong and go on: so a store's run of writes is
@@ -108,7 +108,7 @@ class UnitTransactions:
         self._apply(unit, tx, unit.buffer.count, last=last)
         return tx
 
-    def _apply(self, unit: UnitState, tx: SQLiteTransaction, up_to: int, *, last: bool) -> None:
+    def _apply(self, unit: UnitState, tx: EngineTransaction, up_to: int, *, last: bool) -> None:
         for name, writes in unit.buffer.waiting(up_to):
             with blaming(unit, name), nullcontext() if last else self._step(tx):
                 self._registry.make_ready(tx, name)
@@ -116,7 +116,7 @@ class UnitTransactions:
             unit.buffer.applied += len(writes)
 
     @contextmanager
-    def _step(self, tx: SQLiteTransaction) -> Iterator[None]:
+    def _step(self, tx: EngineTransaction) -> Iterator[None]:
         try:
             with tx.step():
                 yield
@@ -124,7 +124,7 @@ class UnitTransactions:
             self._registry.distrust()
             raise
 
-    def _apply_run(self, unit: UnitState, tx: SQLiteTransaction, store: Store, writes: list[Write]) -> None:
+    def _apply_run(self, unit: UnitState, tx: EngineTransaction, store: Store, writes: list[Write]) -> None:
         if unit.reads:
             written = dict.fromkeys((store.name, write.key) for write in writes if write.key is not None)
             read = [record for record in written if record in unit.reads]
@@ -136,7 +136,7 @@ class UnitTransactions:
         else:
             store.apply(tx, unit.facts, unit.place.commit_seq, writes)
 
-    def _apply_expecting(self, unit: UnitState, tx: SQLiteTransaction, store: Store, writes: list[Write]) -> None:
+    def _apply_expecting(self, unit: UnitState, tx: EngineTransaction, store: Store, writes: list[Write]) -> None:
         """Apply `writes` in pieces, so that each expectation is compared with what the writes before it left."""
         begin = 0
         for number, write in enumerate(writes):
@@ -211,7 +211,7 @@ class UnitTransactions:
 
     def apart(
         self,
-        write: Callable[[SQLiteTransaction], object],
+        write: Callable[[EngineTransaction], object],
         *,
         wait_s: float | None = RECORD_WAIT_S,
         relaxed: bool = True,

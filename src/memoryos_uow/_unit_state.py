@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from memoryos_uow._names import Isolation
     from memoryos_uow._receipt_log import Sealed
     from memoryos_uow._rows import Position
-    from memoryos_uow.abc import UnitFacts
-    from memoryos_uow.engines._transaction import SQLiteTransaction
+    from memoryos_uow.abc import LazyPublisher, Redo, UnitFacts
+    from memoryos_uow.engines._contract import EngineTransaction
     from memoryos_uow.errors import UnitOfWorkError
     from memoryos_uow.receipts import Receipt
 
@@ -63,7 +63,7 @@ class UnitState:
     marks: list[Mark] = field(default_factory=list)
     reads: dict[tuple[str, str], object] = field(default_factory=dict)
     """Version of each record at its first read outside a transaction of the unit's own; None: it was absent."""
-    tx: SQLiteTransaction | None = None
+    tx: EngineTransaction | None = None
     position: Position | None = None
     carried: Carried | None = None
     """Rows of earlier units that go along with this one's transaction."""
@@ -71,6 +71,10 @@ class UnitState:
     """By store, the tokens of what is made outside the ledger before the decision."""
     has_intent: bool = False
     """The ledger holds a row of this unit's intent, under epoch 1."""
+    owed: dict[str, list[Redo]] = field(default_factory=dict)
+    """By store, what its decision has stores outside publish."""
+    unsynced: list[LazyPublisher] = field(default_factory=list)
+    """Stores that have shown their part and not made it durable."""
     silent: dict[str, UnitOfWorkError] = field(default_factory=dict)
     """Stores that could not publish their part after the decision, and why."""
     changed_schema: bool = False

@@ -1,4 +1,4 @@
-"""The specification's five contract validations over a whole ledger: ``schema/validation.sql``, run and put into words.
+"""The specification's five contract validations over a whole ledger: ``validation.sql`` of its kind, run and put into words.
 
 Promise: reads only, and finds the offending rows whoever wrote them, also where a CHECK is missing.
 """
@@ -29,6 +29,6 @@ def validate(reader: Reader) -> list[Violation]:
     """
     return [
         Violation(rule, uow_id, f"Row {row}: {column} is {value}, but {_DEMANDS[rule]}.")
-        for query in _schema.statements(_schema.VALIDATION)
+        for query in _schema.statements(_schema.FILES[reader.dialect].validation)
         for rule, row, uow_id, column, value in reader.rows(query)
     ]

@@ -20,6 +20,8 @@ A store is what a unit of work writes to. The coordinator is the only caller of 
    times, by any process, months later, concurrently, for units in any order. It must bring about the same as if it had
    been called once for each unit in commit order: a record never goes back to an older unit's value. On return it is
    durable. It may fail only because something is out of reach (`StoreUnavailable`); it is then called again later.
+   A `LazyPublisher` is asked to ``show`` instead, which need not be durable on return, and for many units together to
+   ``make_durable`` what it has shown; until then the ledger keeps what ``publish`` would need.
 8. ``abandon`` for a unit with a plan that ended without a decision: removes what `prepare` made. Idempotent, by any
    process, also when nothing was made. Must never touch what a decision refers to.
 9. ``sweep``   now and then, inside a ledger transaction: removes what belongs to no unit, and nothing that the ledger's
@@ -46,6 +48,7 @@ on a store, and names by these numbers what it breaks.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from types import MappingProxyType
@@ -53,8 +56,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_check
 
 # What a store of another package needs is importable from here at run time.
 from memoryos_uow._limits import Limits
-from memoryos_uow._names import Band, Operation
+from memoryos_uow._names import Band, Dialect, Operation
 from memoryos_uow._records import Content, Found, Held, Hit
+from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -72,11 +76,13 @@ __all__ = [
     "Band",
     "Capability",
     "Content",
+    "Dialect",
     "Erasable",
     "Found",
     "Held",
     "Hit",
     "Home",
+    "LazyPublisher",
     "Limits",
     "Operation",
     "OutsideStore",
@@ -164,10 +170,25 @@ class UnitFacts:
 class Home:
     """Where a ledger lives, for stores that keep something beside it."""
 
-    directory: Path
-    """Absolute directory of the ledger file; relative paths of stores start here."""
+    directory: Path | None
+    """Absolute directory of the ledger file; relative paths of stores start here. None for a ledger in a database."""
     read_only: bool
     """The ledger was opened for reading only: create nothing."""
+
+    def absolute(self, given: str | os.PathLike[str]) -> str:
+        """Return where `given`, a path of a store's, is.
+
+        Raises:
+            UsageError: it is relative, and the ledger lives in no directory.
+        """
+        if self.directory is not None:
+            return os.path.abspath(self.directory / given)  # noqa: PTH100 - resolve() follows links
+        if not os.path.isabs(given):  # noqa: PTH117
+            raise UsageError(
+                "A ledger in a database lives in no directory from which a relative path could start.",
+                hint="Nothing was opened. Give the store an absolute path.",
+            )
+        return os.path.abspath(given)  # noqa: PTH100
 
 
 Parameters: TypeAlias = "Sequence[object] | Mapping[str, object]"
@@ -190,7 +211,16 @@ class Redo:
 
 
 class Reader(Protocol):
-    """Reading access to the ledger's file. Errors are of this library's tree."""
+    """Reading access to the ledger. Errors are of this library's tree.
+
+    SQL is SQLite's, with ``?`` for parameters, also where PostgreSQL runs it: what both understand is passed on. Where
+    they differ, `dialect` says which to write.
+    """
+
+    @property
+    def dialect(self) -> Dialect:
+        """Whose SQL is understood."""
+        ...
 
     def rows(self, sql: str, parameters: Parameters = (), /) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
@@ -345,6 +375,27 @@ class Publisher(Store, Protocol):
 
         Raises:
             StoreUnavailable: something is out of reach; nothing is lost, somebody will call again.
+        """
+        ...
+
+
+@runtime_checkable
+class LazyPublisher(Publisher, Protocol):
+    """A publisher that waits for the disk once for many units. No capability asks for this."""
+
+    def show(self, reader: Reader, entries: Sequence[Redo]) -> None:
+        """As `publish`, but what was shown may be lost again in a power cut: `publish` is called after that.
+
+        Raises:
+            StoreUnavailable: something is out of reach; nothing is lost, `publish` will be called.
+        """
+        ...
+
+    def make_durable(self) -> None:
+        """Make durable all that any thread of this process has shown before the call.
+
+        Raises:
+            StoreUnavailable: it cannot be; nothing is lost, `publish` will be called.
         """
         ...
 

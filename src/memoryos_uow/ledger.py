@@ -363,7 +363,7 @@ class Ledger(LedgerCare):
     @property
     def path(self) -> Path:
         """The ledger's file, absolute."""
-        return self._opened.engine.path
+        return self._opened.file.path
 
     @property
     def origin(self) -> str | None:
@@ -386,7 +386,7 @@ class Ledger(LedgerCare):
         return self._opened.closed
 
     def __repr__(self) -> str:
-        return f"<Ledger {str(self.path)!r}{' closed' if self.closed else ''}>"
+        return f"<Ledger {self._opened.engine.place!r}{' closed' if self.closed else ''}>"
 
     # The end
 

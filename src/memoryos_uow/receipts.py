@@ -11,8 +11,9 @@ A bare hash shows accident, not malice: whoever can rewrite the whole file can r
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow import _merkle
 from memoryos_uow._canonical import Shape, sha256_hex
@@ -81,12 +82,22 @@ _CONTEXT: Final = Shape(_Context._fields)
 
 
 class _Beside:
-    """What a receipt keeps that is no field of it: its bytes, once made, and how to prove that it stands in the log."""
+    """What a receipt keeps that is no field of it: bytes and hash, once made, and how to prove that the log has it."""
 
-    __slots__ = ("_bytes", "_prove")
+    __slots__ = ("_await", "_bytes", "_hash", "_prove")
 
+    _await: Callable[[float | None], Numbered]
     _bytes: bytes
+    _hash: str
     _prove: Callable[[str | None], str]
+
+
+class Numbered(NamedTuple):
+    """What the receipt log gives a unit, where it does so after the commit."""
+
+    space_seq: int
+    prev: str | None
+    signature: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +106,9 @@ class Receipt(_Beside):
 
     The 17 fields are the receipt; `signature` is beside it (None without a signer): the signed checkpoint of a log that
     holds this receipt and every earlier one. Times are RFC 3339 UTC text.
+
+    On PostgreSQL the log numbers units right after their commit, many at once. Until then a receipt is `pending`, and
+    asking for what depends on its number (`hash`, `canonical`, `prev`, `space_seq`, `signature`, `proof`) waits.
     """
 
     band: str | None
@@ -118,6 +132,46 @@ class Receipt(_Beside):
     writes_root: str
     signature: str | None = None
 
+    @property
+    def pending(self) -> bool:
+        """Whether the unit has no number in the receipt log yet, as far as this object knows; it is committed."""
+        try:
+            object.__getattribute__(self, "prev")
+        except AttributeError:
+            return True
+        return False
+
+    def wait(self, timeout: float | None = None) -> Receipt:
+        """Wait until the receipt is not `pending`, and return it: at once where it is not.
+
+        Args:
+            timeout: seconds; default: the ledger's ``busy_timeout``.
+
+        Raises:
+            LedgerBusy: it is pending still. The unit is committed all the same.
+            LedgerError: the ledger cannot be read.
+        """
+        if self.pending:
+            self._settle(timeout)
+        return self
+
+    def _settle(self, timeout: float | None) -> None:
+        for name, value in self._await(timeout)._asdict().items():
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        """Wait for what a pending receipt does not have yet."""
+        if name in Numbered._fields:
+            self._settle(None)
+            return object.__getattribute__(self, name)
+        raise AttributeError(name)
+
+    def __repr__(self) -> str:
+        if self.pending:
+            return f"<Receipt of {self.uow_id}, pending>"
+        shown = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+        return f"Receipt({shown})"
+
     def canonical(self) -> bytes:
         """Return the receipt as RFC 8785 bytes: all 17 keys, no trailing newline."""
         try:
@@ -130,7 +184,12 @@ class Receipt(_Beside):
     @property
     def hash(self) -> str:
         """SHA-256 of `canonical()` as 64 hex digits; also in ``unit_of_work.receipt_hash``."""
-        return sha256_hex(self.canonical())
+        try:
+            return self._hash
+        except AttributeError:
+            made = sha256_hex(self.canonical())
+            object.__setattr__(self, "_hash", made)
+            return made
 
     def proof(self) -> str:
         """Return the proof that this receipt stands in its ledger's log: a C2SP tlog-proof (https://c2sp.org/tlog-proof).
@@ -150,6 +209,15 @@ class Receipt(_Beside):
                 hint="ledger.receipt(uow_id).proof() can, and `memoryos-uow prove`.",
             ) from None
         return prove(self.signature)
+
+
+def make_pending(receipt: Receipt, wait: Callable[[float | None], Numbered]) -> Receipt:
+    """Have `receipt`, which nobody has been given yet, ask `wait` for what it does not know; return the receipt."""
+    for name in (*Numbered._fields, "_bytes", "_hash"):
+        with suppress(AttributeError):  # it was never asked for
+            object.__delattr__(receipt, name)
+    object.__setattr__(receipt, "_await", wait)
+    return receipt
 
 
 def sign_receipt(receipt: Receipt, signature: str | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from memoryos_uow import Ledger, StoreUnavailable, UnitRecord, errors
+from memoryos_uow.abc import Dialect
 from memoryos_uow.cli import _explain
 from memoryos_uow.cli._explain import OWNER_DIED, explain
 from memoryos_uow.stores import DocumentStore
@@ -24,6 +25,8 @@ CLASSES = [name for name, kind in vars(errors).items() if isinstance(kind, type)
 
 class Nothing:
     """A ledger without unsettled units."""
+
+    dialect = Dialect.SQLITE
 
     def rows(self, *_: object) -> list[tuple[Any, ...]]:
         return []

@@ -12,6 +12,7 @@ import pytest
 
 from memoryos_uow import Ledger, LedgerError, UnitOfWorkError, _coordination, _wal
 from memoryos_uow._migrations import migrate_down
+from memoryos_uow._publishing import Publishing
 from memoryos_uow._recovery import Recovery
 from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.stores import SQLiteFileStore, _blobs, _files
@@ -24,7 +25,7 @@ from tests.leftovers import EFFECTS, at_effect, begun, dies, open_ledger, versio
 from tests.units import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from memoryos_uow._coordination import Unsettled
@@ -35,12 +36,12 @@ def test_ledger_that_cannot_be_read_after_the_decision_is_no_failure(
 ) -> None:
     """The block ends well, since the unit is committed; what it owes to stores outside is left to recovery."""
 
-    def unreadable(*_: object) -> None:
+    def unreadable(*_: object, **__: object) -> None:
         raise LedgerError("The disk failed.")
 
     with Ledger.open(tmp_path / "memory.db", stores=six_stores()) as ledger:
         with monkeypatch.context() as patched:
-            patched.setattr(_coordination, "redo_of", unreadable)
+            patched.setattr(Publishing, "show", unreadable)
             with ledger.unit(space_id=SPACE, band="GREEN") as uow:
                 uow["notes"].create("n1", {"text": "here"})
                 uow["archive"].create("n1", {"text": "there"})
@@ -63,17 +64,27 @@ def test_bytes_are_removed_only_after_the_log_is_synced(tmp_path: Path) -> None:
 
 def test_second_file_is_synced_although_nothing_changes_in_it(tmp_path: Path) -> None:
     """Redoing what a killed process had written already writes nothing: its own sync has to be asked for."""
+    place = begun(tmp_path / "ledger")
+    dies(place, "PUBLISH", after=True)
+    with open_ledger(place, recover=False) as ledger, fault_points() as points:
+        assert len(ledger.recover().rolled_forward) == 1
+    applied = points.names.index("sqlite3.Connection.executemany")  # of the second file: the ledger's has another class
+    assert "os.fsync" in points.names[applied : points.names.index("sqlite3._Connection.executemany", applied)]
+
+
+def test_second_file_is_synced_before_the_ledger_forgets(tmp_path: Path) -> None:
+    """Many units wait for the disk together there; until then the ledger keeps what a power cut could take from it."""
     (tmp_path / "six").touch()
     programs.four(tmp_path)
-    with (
-        programs.open_ledger(tmp_path) as ledger,
-        fault_points() as points,
-        ledger.unit(space_id=SPACE, band="GREEN") as uow,
-    ):
-        uow["archive"].update("n0", {"n": 1})
-    last = len(points.names) - 1 - points.names[::-1].index("sqlite3.Connection.executemany")
-    assert points.names[last + 1 : last + 3] == ["sqlite3.Connection.execute", "os.open"]
-    assert "os.fsync" in points.names[last:]
+    with fault_points() as points, programs.open_ledger(tmp_path) as ledger:
+        with ledger.unit(space_id=SPACE, band="GREEN") as uow:
+            uow["archive"].update("n0", {"n": 1})
+        shown = len(points.names)
+        begin = shown - 1 - points.names[::-1].index("sqlite3.Connection.executemany")
+        assert "os.fsync" not in points.names[begin:]
+        ledger.recover()
+        assert points.names.index("os.fsync", shown) < points.names.index("sqlite3._Connection.executemany", shown)
+        assert rows(tmp_path / "memory.db", "SELECT count(*) FROM uow_redo") == [(0,)]
 
 
 def test_relaxed_decision_is_synced_before_it_is_published(tmp_path: Path) -> None:
@@ -240,7 +251,7 @@ def test_file_gives_way_only_to_a_newer_unit_that_is_synced(tmp_path: Path, monk
 
         def overtake(content: bytes | None) -> None:
             with pytest.MonkeyPatch.context() as patched:
-                patched.setattr("memoryos_uow._publishing.Publishing.publish", _silent)
+                patched.setattr(Publishing, "show", _silent)
                 put(content)
 
         put(b"2")
@@ -255,8 +266,8 @@ def test_file_gives_way_only_to_a_newer_unit_that_is_synced(tmp_path: Path, monk
             assert ledger["files"].get("k", space_id=SPACE) == content
 
 
-def _silent(_publishing: object, uow_ids: Sequence[str], **_: object) -> dict[str, dict[str, UnitOfWorkError]]:
-    return {uow_id: {"files": UnitOfWorkError("Not now.")} for uow_id in uow_ids}
+def _silent(*_: object, **__: object) -> tuple[dict[str, UnitOfWorkError], list[object]]:
+    return {"files": UnitOfWorkError("Not now.")}, []
 
 
 def test_second_file_follows_after_basic_mode(tmp_path: Path) -> None:

@@ -240,5 +240,5 @@ def tear_down(namespace: dict[str, Any]) -> None:
 
 def _close_ledgers_in(folder: Path) -> None:
     for ledger in list(_open_ledger._open_ledgers):
-        if ledger.engine.path.is_relative_to(folder):
+        if ledger.file.path.is_relative_to(folder):
             ledger.close()

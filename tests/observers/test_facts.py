@@ -110,4 +110,5 @@ def test_recovery_shows_the_same_for_every_band(band: Band) -> None:
         uow_id="u", band=band, outcome="rolled_back", started_ts="2026-11-22T19:20:31.110000Z", duration_us=1
     )
     assert fact.attributes() == {names.ID: "u", names.BAND: band.value, names.OUTCOME: "rolled_back"}
-    assert fact.event() == (names.EVENT_RECOVERED, {"uow_id": "u", "band": band.value, "outcome": "rolled_back"})
+    assert fact.event_name == names.EVENT_RECOVERED
+    assert fact.fields() == {"uow_id": "u", "band": band.value, "outcome": "rolled_back"}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor
 
 from memoryos_uow import AsyncLedger, InDoubtError, Ledger, RecordExists, telemetry
-from memoryos_uow.observers import TelemetryMode, _otel, _telemetry
+from memoryos_uow.observers import TelemetryMode, UnitEnded, _otel, _telemetry
 from memoryos_uow.observers import _names as names
 from memoryos_uow.observers._worker import Worker
 from memoryos_uow.stores import DocumentStore, FileStore
@@ -274,7 +275,7 @@ def test_an_exporter_that_blocks_slows_nobody(tmp_path: Path, monkeypatch: pytes
         def on_end(self, span: ReadableSpan) -> None:
             go_on.wait(WAIT_S)
 
-    worker = Worker(capacity=50)
+    worker = Worker(_telemetry._batch.stages, capacity=50, at_rest=_telemetry._batch.end)
     monkeypatch.setattr(_telemetry, "worker", worker)
     with (
         watching(Blocking()) as seen,
@@ -331,6 +332,39 @@ def test_receivers_that_write_units_are_not_told_of_them(told: Ledger, seen: See
     assert [event["event"] for event in seen.events()] == [names.EVENT_COMMITTED]
     assert len(seen.spans()) == 1
     assert len(told.units()) == 2
+
+
+def test_an_event_below_the_loggers_level_is_not_made(
+    told: Ledger, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only warnings are logged, a committed unit costs no event, and a failed one is logged."""
+    made: list[str] = []
+    fields = UnitEnded.fields
+
+    def counted(fact: UnitEnded) -> dict[str, Any]:
+        made.append(fact.outcome)
+        return {**fields(fact)}
+
+    monkeypatch.setattr(UnitEnded, "fields", counted)
+    structlog.configure(processors=[seen.log], wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    write(told, "a")
+    with pytest.raises(RecordExists):
+        write(told, "a")
+    assert [event["event"] for event in seen.events()] == [names.EVENT_FAILED]
+    assert made == ["failed"]
+
+
+def test_a_logger_of_the_applications_own_making(told: Ledger, seen: Seen) -> None:
+    """One that cannot say what it logs is given everything."""
+
+    class Own(structlog.BoundLoggerBase):
+        def info(self, event: str, **fields: Any) -> None:
+            with suppress(structlog.DropEvent):
+                self._proxy_to_logger("info", event, **fields)
+
+    structlog.configure(processors=[seen.log], wrapper_class=Own)
+    write(told, "a")
+    assert [event["event"] for event in seen.events()] == [names.EVENT_COMMITTED]
 
 
 def test_suppressed_instrumentation_is_respected(told: Ledger, seen: Seen) -> None:

@@ -40,15 +40,18 @@ PATIENCE: Final = 400
 """How often the ledger's lock is asked for: ``busy_timeout``."""
 SHORT_PATIENCE: Final = 6
 """The same for rows that may come later: ``RECORD_WAIT_S``."""
+UNSYNCED_MAX: Final = 2
+"""How many units wait for one sync of the second file: ``UNITS_MAX`` of `memoryos_uow._unsynced`."""
 BATCH: Final = 2
 """How many units recovery takes over at once; the library's number is larger, so its batches are never seen at work."""
 
 
 class Opened:
-    """One open ledger: `memoryos_uow._coordinator.Coordinator.at_work`, and `memoryos_uow._leftovers.Leftovers`."""
+    """One open ledger: what mirrors `Coordinator.at_work`, `_unsynced.Unsynced` and `_leftovers.Leftovers`."""
 
     def __init__(self) -> None:
         self.at_work: set[int] = set()
+        self.unsynced: list[int] = []
         self.settled: list[int] = []
         self.endings: list[tuple[int, int]] = []
 
@@ -196,7 +199,8 @@ class Actor:
             yield from self._fail(unit)
             self.opened.at_work.discard(unit.uow)
             raise
-        self.opened.at_work.discard(unit.uow)
+        if unit.uow not in self.opened.unsynced:
+            self.opened.at_work.discard(unit.uow)
 
     def _fail(self, unit: Unit) -> Generator[None, None, None]:
         """Mirrors `memoryos_uow._coordinator.Coordinator.fail`."""
@@ -320,12 +324,13 @@ class Actor:
     def _write_coordination(self, unit: Unit, tx: Tables, commit_seq: int) -> Event:
         """Mirrors `memoryos_uow._coordinator.Coordinator._write_coordination`."""
         owing = False
+        unit.owed = {}
         for name in (FILES, ARCHIVE):
             entries = [
                 Entry(commit_seq, unit.uow, key, content) for store, key, content in unit.writes if store == name
             ]
             if entries:
-                tx.redo[unit.uow, name] = entries
+                tx.redo[unit.uow, name] = unit.owed[name] = entries
                 owing = True
         if owing:
             self.opened.at_work.add(unit.uow)
@@ -364,8 +369,19 @@ class Actor:
             yield from self._apart(lambda tx: tx.forget(unit.uow), patience=PATIENCE)
             unit.silent = (yield from self._publish_entries(redo)).get(unit.uow, [])
         else:
-            unit.silent = (yield from self._publish_units([unit.uow], synced=self.world.full)).get(unit.uow, [])
+            unit.silent = yield from self._show(unit)
         return Event.STORE_SILENT if unit.silent else Event.PUBLISHED
+
+    def _show(self, unit: Unit) -> Generator[None, None, list[str]]:
+        """Mirrors `memoryos_uow._publishing.Publishing.show`."""
+        if not self.world.full and self.world.fault is not Fault.PUBLISHED_BEFORE_SYNCED:
+            yield from self.sync_log()
+        yield
+        silent = []
+        for name, entries in unit.owed.items():
+            if not (yield from self._try(name, entries, show=True)):
+                silent.append(name)
+        return silent
 
     def _publish_units(self, uows: Sequence[int], *, synced: bool) -> Generator[None, None, dict[int, list[str]]]:
         """Mirrors `memoryos_uow._publishing.Publishing.publish`."""
@@ -389,10 +405,13 @@ class Actor:
                     silent.setdefault(uow, []).append(name)
         return silent
 
-    def _try(self, name: str, entries: list[Entry]) -> Generator[None, None, bool]:
+    def _try(self, name: str, entries: list[Entry], *, show: bool = False) -> Generator[None, None, bool]:
         """Mirrors `memoryos_uow._publishing.Publishing._try`; return whether the store answered."""
         try:
-            yield from (self.files if name == FILES else self.archive).publish(self, entries)
+            if name == FILES:
+                yield from self.files.publish(self, entries)
+            else:
+                yield from (self.archive.show if show else self.archive.publish)(self, entries)
         except Unavailable:
             return False
         self.world.changed = True
@@ -400,8 +419,25 @@ class Actor:
 
     def _forget(self, unit: Unit) -> Generator[None, None, None]:
         """Mirrors `memoryos_uow._coordinator.Coordinator._forget`."""
-        yield from ()
-        self.opened.settled.append(unit.uow)
+        if ARCHIVE in unit.owed and self.world.fault is not Fault.FORGOTTEN_BEFORE_SYNCED:
+            self.opened.unsynced.append(unit.uow)
+            if len(self.opened.unsynced) >= UNSYNCED_MAX:
+                yield
+                self._sync()
+        else:
+            self.opened.settled.append(unit.uow)
+
+    def _sync(self) -> None:
+        """Mirrors `memoryos_uow._unsynced.Unsynced.sync`."""
+        waiting, self.opened.unsynced = self.opened.unsynced, []
+        if waiting:
+            self.opened.at_work.difference_update(waiting)
+            try:
+                self.archive.make_durable(self)
+            except Unavailable:
+                return
+            self.opened.settled += waiting
+            self.world.counts["synced_together"] += len(waiting) > 1
 
     def _record_silence(self, unit: Unit) -> Generator[None, None, None]:
         """Mirrors `memoryos_uow._coordinator.Coordinator._record_silence`."""
@@ -487,6 +523,7 @@ class Actor:
 
     def settle(self) -> Generator[None, None, None]:
         """Mirrors `memoryos_uow._coordinator.Coordinator.settle`."""
+        self._sync()
         if self.opened.settled or self.opened.endings:
             try:
                 yield from self._apart(self._write_leftovers)

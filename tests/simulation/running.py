@@ -221,7 +221,10 @@ class _Run:
         if world.ledger.cut(self.rng):
             world.counts["ghost_back_after_the_cut"] += 1
         world.disk.cut(self.rng)
-        world.archive.cut()
+        world.archive.cut(self.rng)
+        for store, key in world.shown:
+            if store == ARCHIVE:  # the ledger, which has the rest, shows it again
+                world.shown[store, key] = world.archive.now.get(key, (0, None))[0]
         after = world.ledger.now.units
         world.say(None, f"power cut: before {before}, after {after}")
         for unit in world.units:

@@ -227,6 +227,20 @@ class SecondFileStore:
             raise Refused
 
     def publish(self, actor: Actor, entries: Sequence[Entry]) -> Generator[None, None, None]:
+        """Mirrors `memoryos_uow.stores._sqlite_file.SQLiteFileStore.publish`."""
+        yield from self.show(actor, entries)
+        if self.world.fault is not Fault.SECOND_FILE_NOT_SYNCED:
+            self.make_durable(actor)
+            yield
+
+    def make_durable(self, actor: Actor) -> None:
+        """Mirrors `memoryos_uow.stores._second_file.SecondFile.sync`."""
+        if self.world.is_silent(ARCHIVE):
+            raise Unavailable
+        self.world.archive.sync()
+        actor.say(f"syncs {ARCHIVE}")
+
+    def show(self, actor: Actor, entries: Sequence[Entry]) -> Generator[None, None, None]:
         """Mirrors `memoryos_uow.stores._second_file.SecondFile.apply`: one transaction."""
         world = self.world
         if world.is_silent(ARCHIVE):
@@ -239,7 +253,7 @@ class SecondFileStore:
                 world.show(ARCHIVE, entry)
             else:
                 world.counts["superseded_redo"] += 1
-        world.archive.commit(rows, sync=world.fault is not Fault.SECOND_FILE_NOT_SYNCED)
+        world.archive.commit(rows)
         actor.say(f"{ARCHIVE} is at {rows}")
         yield
 

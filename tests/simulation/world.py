@@ -53,6 +53,7 @@ class Fault(StrEnum):
     BYTES_NOT_SYNCED = "bytes_not_synced"
     NAMES_NOT_SYNCED = "names_not_synced"
     SECOND_FILE_NOT_SYNCED = "second_file_not_synced"
+    FORGOTTEN_BEFORE_SYNCED = "forgotten_before_synced"
     DECISION_NOT_SYNCED = "decision_not_synced"
     PUBLISHED_BEFORE_SYNCED = "published_before_synced"
     HEADS_NOT_SYNCED = "heads_not_synced"
@@ -298,16 +299,21 @@ class SecondFile:
     def __init__(self) -> None:
         self.now: dict[str, tuple[int, str | None]] = {}
         self.sure: dict[str, tuple[int, str | None]] = {}
+        self._unsure: list[dict[str, tuple[int, str | None]]] = []
 
-    def commit(self, rows: dict[str, tuple[int, str | None]], *, sync: bool) -> None:
-        """Make `rows` visible, and sure with `sync`."""
+    def commit(self, rows: dict[str, tuple[int, str | None]]) -> None:
+        """Make `rows` visible."""
         self.now = rows
-        if sync:
-            self.sure = rows
+        self._unsure.append(rows)
 
-    def cut(self) -> None:
-        """Lose what is not sure."""
-        self.now = self.sure
+    def sync(self) -> None:
+        """Make sure what is visible."""
+        self.sure, self._unsure = self.now, []
+
+    def cut(self, rng: random.Random) -> None:
+        """Lose the newest of what is not sure, each transaction as a whole."""
+        self.now = self.sure = rng.choice([self.sure, *self._unsure])
+        self._unsure = []
 
 
 @dataclass(slots=True)
@@ -332,6 +338,7 @@ class Unit:
     carried: tuple[list[int], list[tuple[int, int]]] | None = None
     plan: dict[str, list[str]] = field(default_factory=dict)
     has_intent: bool = False
+    owed: dict[str, list[Entry]] = field(default_factory=dict)
     silent: list[str] = field(default_factory=list)
     told: str = ""
     """What its caller has been told: ``committed``, ``failed`` or ``in doubt``."""

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from memoryos_uow.abc import Dialect
 from memoryos_uow.errors import RecordMissing, StoreError, UsageError
 from memoryos_uow.stores import DocumentStore
 from memoryos_uow.stores._fulltext import (
@@ -240,6 +241,8 @@ def test_the_expression_itself_is_closed(crowded: On) -> None:
     asked: list[str] = []
 
     class Recorder:
+        dialect = Dialect.SQLITE
+
         def rows(self, sql: str, parameters: Any = (), /) -> list[tuple[Any, ...]]:
             asked.append(parameters[0])
             return []
@@ -417,6 +420,8 @@ def test_a_sqlite_without_fts5_is_refused(driver: Driver) -> None:
     """A search that cannot be had is refused when the ledger is opened, loudly."""
 
     class WithoutFts5:
+        dialect = Dialect.SQLITE
+
         def rows(self, sql: str, parameters: object = (), /) -> list[tuple[Any, ...]]:
             return []
 

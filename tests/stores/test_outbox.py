@@ -90,7 +90,7 @@ def test_a_unit_that_publishes_nothing_pays_nothing(ledger: Ledger) -> None:
     with ledger.unit(**GREEN) as uow:
         uow["notes"].create("n", {})
         uow.sql("SELECT 1")
-        connection = ledger._opened.engine._writer
+        connection = ledger._opened.file._writer
         assert connection is not None
         connection.set_trace_callback(seen.append)
     connection.set_trace_callback(None)

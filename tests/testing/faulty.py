@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memoryos_uow._canonical import sha256_hex
@@ -17,7 +18,6 @@ from memoryos_uow.stores._strict_json import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from memoryos_uow._limits import Limits
     from memoryos_uow._records import Held
@@ -76,7 +76,7 @@ class AttachMakes(Blobs):
     """1: makes its directory when it should only look."""
 
     def attach(self, home: Home, reader: Reader, recorded: Mapping[str, Any] | None) -> bool:
-        (home.directory / "made.txt").write_text("too early")
+        Path(home.absolute("made.txt")).write_text("too early")
         return super().attach(home, reader, recorded)
 
 

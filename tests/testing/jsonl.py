@@ -33,7 +33,7 @@ class JsonLines:
         self.name, self._given, self._path = name, path, Path(path)
 
     def attach(self, home: Home, reader: Reader, recorded: Mapping[str, Any] | None) -> bool:
-        self._path = home.directory / self._given
+        self._path = Path(home.absolute(self._given))
         if recorded is not None and recorded["path"] != self._given:
             raise UsageError(f"The lines of {self.name!r} are in {recorded['path']!r}.", store=self.name)
         return recorded is None

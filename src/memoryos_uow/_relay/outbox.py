@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
     from memoryos_uow._messages import OutboxEntry
     from memoryos_uow._transactions import UnitTransactions
-    from memoryos_uow.engines._transaction import SQLiteTransaction
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from memoryos_uow.engines._contract import Engine, EngineTransaction
 
 _LIMIT_MAX = 1_000_000
 
@@ -22,7 +21,7 @@ _LIMIT_MAX = 1_000_000
 class Outbox:
     """The outbox of one ledger, for looking and for repair; `Ledger.relay` delivers."""
 
-    def __init__(self, engine: SQLiteEngine, transactions: UnitTransactions) -> None:
+    def __init__(self, engine: Engine, transactions: UnitTransactions) -> None:
         """Work on an open ledger; users take `Ledger.outbox`."""
         self._engine = engine
         self._transactions = transactions
@@ -70,7 +69,7 @@ class Outbox:
             _log.warn("uow.messages_dropped", messages=dropped)
         return dropped
 
-    def _change(self, change: Callable[[SQLiteTransaction], int]) -> int:
+    def _change(self, change: Callable[[EngineTransaction], int]) -> int:
         changed: list[int] = []
         self._transactions.apart(lambda tx: changed.append(change(tx)), wait_s=None, relaxed=False)
         return changed[0]

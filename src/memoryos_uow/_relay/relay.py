@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from memoryos_uow._relay.arguments import Sink
     from memoryos_uow._relay.rows import Claimed
     from memoryos_uow._transactions import UnitTransactions
-    from memoryos_uow.engines._transaction import SQLiteTransaction
-    from memoryos_uow.engines.sqlite import SQLiteEngine
+    from memoryos_uow.engines._contract import Engine, EngineTransaction
 
 BATCH: Final = 100
 """Messages claimed at once."""
@@ -62,7 +61,7 @@ class _Round(Enum):
 
 
 def run_relay(
-    engine: SQLiteEngine, transactions: UnitTransactions, origin: str | None, sink: Sink, options: RelayOptions
+    engine: Engine, transactions: UnitTransactions, origin: str | None, sink: Sink, options: RelayOptions
 ) -> RelayReport:
     """Deliver until there is nothing to do or `options.stop` is set; the arguments and errors are `Ledger.relay`'s."""
     return _Relay(engine, transactions, origin, sink, options).run()
@@ -79,7 +78,7 @@ class _Relay:
 
     def __init__(
         self,
-        engine: SQLiteEngine,
+        engine: Engine,
         transactions: UnitTransactions,
         origin: str | None,
         sink: Sink,
@@ -141,7 +140,7 @@ class _Relay:
             return _Round.WORKED if worn_out else _Round.NOTHING
         return self._deliver(claimed)
 
-    def _claim(self, tx: SQLiteTransaction, claimed: list[Claimed], worn_out: list[Claimed]) -> None:
+    def _claim(self, tx: EngineTransaction, claimed: list[Claimed], worn_out: list[Claimed]) -> None:
         found = rows.claimable(tx, self._options.topics, limit=BATCH)
         # One that a dead relay had comes alone: it may be what killed it.
         alone = next((number for number, one in enumerate(found) if one.lapsed), len(found))
@@ -231,7 +230,7 @@ class _Relay:
             return
         done: list[bool] = []
 
-        def write(tx: SQLiteTransaction) -> None:
+        def write(tx: EngineTransaction) -> None:
             done[:] = [rows.delivered(tx, one) for one in self._taken]
             rows.release(tx, self._untried)
 

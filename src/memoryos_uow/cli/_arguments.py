@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -11,6 +12,7 @@ import click
 
 from memoryos_uow._names import Band
 from memoryos_uow._opening import check_path
+from memoryos_uow._opening_postgres import address_of
 from memoryos_uow._times import check_time
 from memoryos_uow.errors import UsageError
 
@@ -22,14 +24,44 @@ F = TypeVar("F", bound="Callable[..., Any]")
 ENVIRONMENT: Final = "MEMORYOS_UOW_LEDGER"
 
 
-def existing_ledger(text: str | None) -> Path:
-    """Return the path of a file that is there; nothing is ever created for one that is not.
+@dataclass(frozen=True, slots=True)
+class LedgerPlace:
+    """Which ledger a command is about: in a file that is there, or in a database."""
+
+    given: Path | str = field(repr=False)
+    """What `Ledger.open` takes. An address may hold a password, so it is for no message."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None for a ledger in a database."""
+        return None if isinstance(self.given, str) else self.given
+
+    @property
+    def address(self) -> str:
+        """The address of the database; empty for a file."""
+        return self.given if isinstance(self.given, str) else ""
+
+
+def existing_ledger(text: str | None) -> LedgerPlace:
+    """Return where the ledger is: a file that is there, or an address; nothing is ever created for one that is not.
+
+    Raises:
+        UsageError: there is no such file, or it is none.
+    """
+    if not text:
+        raise click.UsageError(
+            f"Missing argument 'LEDGER': the path of a ledger, or its address. ${ENVIRONMENT} can name it as well."
+        )
+    address = address_of(text)
+    return LedgerPlace(existing_file(text) if address is None else address)
+
+
+def existing_file(text: str) -> Path:
+    """Return the path of a ledger's file that is there.
 
     Raises:
         UsageError: there is none, or no file.
     """
-    if not text:
-        raise click.UsageError(f"Missing argument 'LEDGER': the path of a ledger. ${ENVIRONMENT} can name it as well.")
     check_path(text)
     path = Path(text)
     try:
@@ -46,7 +78,7 @@ def existing_ledger(text: str | None) -> Path:
 
 
 def ledger_argument(command: F) -> F:
-    """Give `command` the argument LEDGER, a path that exists."""
+    """Give `command` the argument LEDGER: a path that exists, or an address."""
     return click.argument(
         "ledger",
         required=False,  # as far as click knows: the callback's sentence says more than click's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import note
 from memoryos_uow.ledger import Ledger
 from memoryos_uow.signing import KeyFileSigner
+
+if TYPE_CHECKING:
+    from memoryos_uow.cli._arguments import LedgerPlace
 
 
 @click.command(
@@ -32,7 +36,7 @@ from memoryos_uow.signing import KeyFileSigner
     help="Sign the file with this key file for ssh-keygen too: FILE.sig.",
 )
 @busy_timeout_option
-def checkpoint(ledger: Path, *, output: Path | None, key: Path | None, busy_timeout: float) -> None:
+def checkpoint(ledger: LedgerPlace, *, output: Path | None, key: Path | None, busy_timeout: float) -> None:
     """Print the newest checkpoint of LEDGER: its name, its number of units, the root over them, and the signature.
 
     Keep it where the ledger's machine cannot change it: in a git repository, an object store with a lock, a mail.
@@ -40,7 +44,7 @@ def checkpoint(ledger: Path, *, output: Path | None, key: Path | None, busy_time
     """
     if key is not None and output is None:
         raise click.UsageError("--ssh-sign needs -o: the signature is of that file.")
-    with Ledger.open(ledger, migrate=False, recover=False, busy_timeout=busy_timeout) as opened:
+    with Ledger.open(ledger.given, migrate=False, recover=False, busy_timeout=busy_timeout) as opened:
         head = opened.checkpoint()
     if output is None:
         click.echo(head, nl=False)

@@ -15,9 +15,8 @@ from memoryos_uow.cli._steps import Steps
 from memoryos_uow.ledger import Ledger
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from memoryos_uow._records import Erasure
+    from memoryos_uow.cli._arguments import LedgerPlace
 
 
 @click.command(
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 @json_option
 @busy_timeout_option
 def erase(
-    ledger: Path,
+    ledger: LedgerPlace,
     *,
     space_id: str,
     store: str,
@@ -63,7 +62,7 @@ def erase(
     with (
         Steps("Erasing") as steps,
         Ledger.open(
-            ledger, stores="recorded", migrate=False, busy_timeout=busy_timeout, content_key=content_key
+            ledger.given, stores="recorded", migrate=False, busy_timeout=busy_timeout, content_key=content_key
         ) as opened,
     ):
         steps("sealing, and writing the file anew")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from memoryos_uow._exporting import Checked, ExportedUnit
+    from memoryos_uow.cli._arguments import LedgerPlace
 
 _LINE_CHARACTERS_MAX: Final = 1 << 28
 
@@ -45,7 +46,7 @@ _LINE_CHARACTERS_MAX: Final = 1 << 28
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Where it goes; or stdout."
 )
 @busy_timeout_option
-def export(ledger: Path, *, space_id: str, output: Path | None, busy_timeout: float) -> None:
+def export(ledger: LedgerPlace, *, space_id: str, output: Path | None, busy_timeout: float) -> None:
     """Write every unit of a space of LEDGER, oldest first, one line of JSON for each: record, receipt and proof.
 
     Of a record no more is written than its band allows; receipts and proofs are whole. FILE appears when all of it is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,6 +16,9 @@ from memoryos_uow.cli._output import note, print_json
 from memoryos_uow.cli._reading import reading
 from memoryos_uow.errors import UsageError
 from memoryos_uow.ledger import Ledger
+
+if TYPE_CHECKING:
+    from memoryos_uow.cli._arguments import LedgerPlace
 
 _KEY_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _PEM_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
@@ -73,7 +76,7 @@ def new(file: Path, *, name: str | None) -> None:
 )
 @json_option
 @busy_timeout_option
-def show(ledger: Path, *, form: str | None, as_json: bool, busy_timeout: float) -> None:
+def show(ledger: LedgerPlace, *, form: str | None, as_json: bool, busy_timeout: float) -> None:
     """Show which keys have signed LEDGER, each from one unit's number in the log to another's.
 
     Hand the verifier key to whoever shall check this ledger's checkpoints and proofs.
@@ -108,12 +111,14 @@ def _formed(key: _notes.VerifierKey, form: str) -> str:
     return key.text() + "\n"
 
 
-def _hand_over(ledger: Path, old: Path | None, new: Path | None, *, old_key_lost: bool, busy_timeout: float) -> None:
+def _hand_over(
+    ledger: LedgerPlace, old: Path | None, new: Path | None, *, old_key_lost: bool, busy_timeout: float
+) -> None:
     """Have the key `new`, or nobody, sign `ledger` from the next unit on."""
     if (old is None) != old_key_lost:
         raise click.UsageError("Give --old FILE, the key in use; or --old-key-lost if nobody has it any more.")
     with Ledger.open(
-        ledger, migrate=False, recover=False, busy_timeout=busy_timeout, signer=old, stores="recorded"
+        ledger.given, migrate=False, recover=False, busy_timeout=busy_timeout, signer=old, stores="recorded"
     ) as opened:
         opened.change_signer(new, old_key_lost=old_key_lost)
 
@@ -128,7 +133,9 @@ def _hand_over(ledger: Path, old: Path | None, new: Path | None, *, old_key_lost
 @click.option("--old", "old_key", type=_KEY_FILE, metavar="FILE", help="The key in use; both sign the handing over.")
 @click.option("--old-key-lost", is_flag=True, help="Go on without the key in use.")
 @busy_timeout_option
-def rotate(ledger: Path, *, new_key: Path, old_key: Path | None, old_key_lost: bool, busy_timeout: float) -> None:
+def rotate(
+    ledger: LedgerPlace, *, new_key: Path, old_key: Path | None, old_key_lost: bool, busy_timeout: float
+) -> None:
     """Have the key in --new sign LEDGER from the next unit on.
 
     What the old key has signed can still be checked with its verifier key, which the ledger keeps. Programs that have
@@ -147,7 +154,7 @@ def rotate(ledger: Path, *, new_key: Path, old_key: Path | None, old_key_lost: b
 @click.option("--old", "old_key", type=_KEY_FILE, metavar="FILE", help="The key in use.")
 @click.option("--old-key-lost", is_flag=True, help="Nobody has the key in use any more.")
 @busy_timeout_option
-def retire(ledger: Path, *, old_key: Path | None, old_key_lost: bool, busy_timeout: float) -> None:
+def retire(ledger: LedgerPlace, *, old_key: Path | None, old_key_lost: bool, busy_timeout: float) -> None:
     """Have nobody sign LEDGER from the next unit on: units are then taken without a signature."""
     _hand_over(ledger, old_key, None, old_key_lost=old_key_lost, busy_timeout=busy_timeout)
     note("From the next unit on nobody signs this ledger.")
@@ -161,11 +168,13 @@ def retire(ledger: Path, *, old_key: Path | None, old_key_lost: bool, busy_timeo
 @ledger_argument
 @click.argument("key", metavar="KEY")
 @busy_timeout_option
-def revoke(ledger: Path, key: str, *, busy_timeout: float) -> None:
+def revoke(ledger: LedgerPlace, key: str, *, busy_timeout: float) -> None:
     """Say that signatures of KEY count for nothing, because somebody else may have it: its name and id, or all of it.
 
     The key in use has to be rotated first. Checkpoints of its successor cover everything from before, too.
     """
-    with Ledger.open(ledger, migrate=False, recover=False, busy_timeout=busy_timeout, stores="recorded") as opened:
+    with Ledger.open(
+        ledger.given, migrate=False, recover=False, busy_timeout=busy_timeout, stores="recorded"
+    ) as opened:
         opened.revoke_key(key)
     note("Signatures of this key count for nothing from now on.")

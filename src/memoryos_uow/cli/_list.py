@@ -16,9 +16,8 @@ from memoryos_uow.cli._reading import reading
 from memoryos_uow.cli._withheld import shown
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from memoryos_uow._records import UnitRecord
+    from memoryos_uow.cli._arguments import LedgerPlace
 
 _COLUMNS: Final = (
     Column("UNIT"),
@@ -67,7 +66,7 @@ WITHHELD: Final = "(withheld)"
 @click.option("--nl", is_flag=True, help="Print JSON, one unit per line.")
 @busy_timeout_option
 def list_units(
-    ledger: Path,
+    ledger: LedgerPlace,
     *,
     failed: bool,
     slow_ms: int | None,

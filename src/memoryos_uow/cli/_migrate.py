@@ -22,6 +22,7 @@ from memoryos_uow.engines._sqlite_errors import translated
 
 if TYPE_CHECKING:
     from memoryos_uow._migrations import SchemaState
+    from memoryos_uow.cli._arguments import LedgerPlace
 
 _DOWN: Final = "1.0.0"
 _WORDS: Final = {
@@ -57,7 +58,9 @@ _WORDS: Final = {
 )
 @json_option
 @busy_timeout_option
-def migrate(ledger: Path, *, version: str, soft: bool, backup: Path | None, as_json: bool, busy_timeout: float) -> None:
+def migrate(
+    ledger: LedgerPlace, *, version: str, soft: bool, backup: Path | None, as_json: bool, busy_timeout: float
+) -> None:
     """Bring the schema of LEDGER to another version of the storage contract, wholly or not at all.
 
     Up to 1.1.0 every row is kept. Down to 1.0.0 the file is copied first; then everything that 1.0.0 cannot hold is
@@ -102,7 +105,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _print(ledger: Path, before: SchemaState, after: SchemaState, copy: Path | None) -> None:
+def _print(ledger: LedgerPlace, before: SchemaState, after: SchemaState, copy: Path | None) -> None:
     was, is_now = (_WORDS.get(state.kind, state.version) for state in (before, after))
     if before == after:
         click.echo(printable(f"{ledger}: nothing to do, it keeps {is_now} already."))

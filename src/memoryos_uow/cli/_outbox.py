@@ -17,9 +17,9 @@ from memoryos_uow.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from memoryos_uow._messages import OutboxEntry
+    from memoryos_uow.cli._arguments import LedgerPlace
 
 _COLUMNS: Final = (
     Column("MESSAGE"),
@@ -63,7 +63,7 @@ def outbox() -> None:
 @json_option
 @busy_timeout_option
 def list_messages(
-    ledger: Path, *, topics: tuple[str, ...], parked: bool, limit: int, as_json: bool, busy_timeout: float
+    ledger: LedgerPlace, *, topics: tuple[str, ...], parked: bool, limit: int, as_json: bool, busy_timeout: float
 ) -> None:
     """List the messages of LEDGER that are not delivered yet, oldest first.
 
@@ -123,12 +123,14 @@ def _which(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def _change(ledger: Path, messages: tuple[str, ...], *, parked: bool, busy_timeout: float, how: str) -> int:
+def _change(ledger: LedgerPlace, messages: tuple[str, ...], *, parked: bool, busy_timeout: float, how: str) -> int:
     if parked == bool(messages):
         raise click.UsageError(
             "Say which messages: either --message ID, once or more, or --parked for all parked ones."
         )
-    with Ledger.open(ledger, stores="recorded", migrate=False, busy_timeout=busy_timeout, recover=False) as opened:
+    with Ledger.open(
+        ledger.given, stores="recorded", migrate=False, busy_timeout=busy_timeout, recover=False
+    ) as opened:
         changed: int = getattr(opened.outbox, how)("parked" if parked else messages)
     if changed < len(messages):
         note(f"{len(messages) - changed:,} of them are not there to {how}: delivered, being delivered, or never there.")
@@ -144,7 +146,7 @@ def _change(ledger: Path, messages: tuple[str, ...], *, parked: bool, busy_timeo
 @_which
 @json_option
 @busy_timeout_option
-def retry(ledger: Path, *, messages: tuple[str, ...], parked: bool, as_json: bool, busy_timeout: float) -> None:
+def retry(ledger: LedgerPlace, *, messages: tuple[str, ...], parked: bool, as_json: bool, busy_timeout: float) -> None:
     """Have parked and put-off messages of LEDGER delivered again, as if never tried."""
     changed = _change(ledger, messages, parked=parked, busy_timeout=busy_timeout, how="retry")
     if as_json:
@@ -162,7 +164,7 @@ def retry(ledger: Path, *, messages: tuple[str, ...], parked: bool, as_json: boo
 @_which
 @json_option
 @busy_timeout_option
-def drop(ledger: Path, *, messages: tuple[str, ...], parked: bool, as_json: bool, busy_timeout: float) -> None:
+def drop(ledger: LedgerPlace, *, messages: tuple[str, ...], parked: bool, as_json: bool, busy_timeout: float) -> None:
     """Remove messages of LEDGER undelivered, for ever. Receipts still say that they were published."""
     changed = _change(ledger, messages, parked=parked, busy_timeout=busy_timeout, how="drop")
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from memoryos_uow.cli._arguments import busy_timeout_option, ledger_argument
 from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import note
 from memoryos_uow.cli._reading import reading
+
+if TYPE_CHECKING:
+    from memoryos_uow.cli._arguments import LedgerPlace
 
 
 def beside(path: Path, write: int) -> Path:
@@ -38,7 +42,7 @@ def beside(path: Path, write: int) -> Path:
 )
 @busy_timeout_option
 def prove(
-    ledger: Path, uow_id: str, *, write: int | None, output: Path | None, entry: Path | None, busy_timeout: float
+    ledger: LedgerPlace, uow_id: str, *, write: int | None, output: Path | None, entry: Path | None, busy_timeout: float
 ) -> None:
     """Write the proof that the receipt of UOW_ID stands in the log of LEDGER: a C2SP tlog-proof.
 

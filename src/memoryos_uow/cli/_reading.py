@@ -2,7 +2,7 @@
 
 Promise: no file is made, nothing is migrated, and nothing is written but what SQLite itself has to finish after a crash
 (its own recovery). `Ledger.open` cannot promise that: it makes files, stores and a write-ahead log where they are
-missing.
+missing. What is said of a ledger in a database is in `_reading_postgres`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from memoryos_uow import _exporting, _validation
 from memoryos_uow._describe import rebuilt_receipt
 from memoryos_uow._migrations import Kind, inspect
 from memoryos_uow._migrations.up import refuse_unfit
+from memoryos_uow._names import Dialect
 from memoryos_uow._relay import rows as _outbox_rows
 from memoryos_uow._relay.arguments import check_topics
 from memoryos_uow._rows import LedgerRows
+from memoryos_uow.cli._reading_postgres import reading_database
 from memoryos_uow.engines._place import is_settled, is_writable
 from memoryos_uow.engines._sqlite_errors import translated
 from memoryos_uow.engines._transaction import SQLiteReader
@@ -33,20 +35,28 @@ if TYPE_CHECKING:
     from memoryos_uow._messages import OutboxEntry
     from memoryos_uow._migrations import SchemaState
     from memoryos_uow._records import UnitRecord, Violation
+    from memoryos_uow.cli._arguments import LedgerPlace
+    from memoryos_uow.engines._contract import EngineReader
 
 PART_CHARACTERS_MIN: Final = 4
 """The least of an id that stands for it."""
 
 _CANDIDATES_SHOWN: Final = 3
+_ENDS_WITH: Final = {
+    Dialect.SQLITE: "substr(uow_id, -length(?1)) = ?1",
+    Dialect.POSTGRESQL: "right(uow_id, length(?1)) = ?1",
+}
 
 
 class ReadLedger:
     """What the commands ask of a ledger."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, *, basic: bool) -> None:
-        self.basic = basic
-        self._reader = SQLiteReader(connection, str(path))
-        self._rows = LedgerRows(basic=basic)
+    def __init__(self, reader: EngineReader, rows: LedgerRows, place: str) -> None:
+        self.basic = rows.basic
+        self.place = place
+        """How messages name the ledger."""
+        self._reader = reader
+        self._rows = rows
 
     def units(
         self, filters: dict[str, str], *, since: str | None, limit: int, slow_ms: int | None = None
@@ -60,7 +70,7 @@ class ReadLedger:
         return counted
 
     @property
-    def reader(self) -> SQLiteReader:
+    def reader(self) -> EngineReader:
         """For queries of the command's own."""
         return self._reader
 
@@ -109,7 +119,7 @@ class ReadLedger:
                 f"The unit id {part!r} is too short.",
                 hint=f"Give at least {PART_CHARACTERS_MIN} characters from its beginning or its end.",
             )
-        for condition in ("substr(uow_id, 1, length(?1)) = ?1", "substr(uow_id, -length(?1)) = ?1"):
+        for condition in ("substr(uow_id, 1, length(?1)) = ?1", _ENDS_WITH[self._reader.dialect]):
             sql = f"SELECT uow_id FROM unit_of_work WHERE {condition} ORDER BY rowid DESC LIMIT ?2"  # noqa: S608
             found = [row[0] for row in self._reader.rows(sql, (part, _CANDIDATES_SHOWN + 1))]
             if len(found) > 1:
@@ -128,21 +138,32 @@ def _no_unit(part: str) -> UsageError:
 
 
 @contextmanager
-def reading(path: Path, *, busy_timeout_s: float) -> Iterator[ReadLedger]:
-    """Lend the ledger at `path`, which exists; of one that keeps contract 1.0.0 only its columns (basic mode).
+def reading(ledger: LedgerPlace, *, busy_timeout_s: float) -> Iterator[ReadLedger]:
+    """Lend the ledger, which exists; of a file that keeps contract 1.0.0 only its columns (basic mode).
 
     Raises:
         SchemaTooNew: a later version of this library wrote it.
         LedgerBusy: others kept it locked against reading.
-        LedgerError: it is damaged, or no ledger.
+        LedgerError: it is damaged, or no ledger; or its server is out of reach.
     """
+    if ledger.path is not None:
+        with _reading_file(ledger.path, busy_timeout_s) as opened:
+            yield opened
+    else:
+        with reading_database(ledger.address, busy_timeout_s=busy_timeout_s) as (reader, rows, place):
+            yield ReadLedger(reader, rows, place)
+
+
+@contextmanager
+def _reading_file(path: Path, busy_timeout_s: float) -> Iterator[ReadLedger]:
     with translated(str(path)), closing(connect(path)) as connection:
         connection.execute(f"PRAGMA busy_timeout = {int(busy_timeout_s * 1000)}")
         for setting in ("query_only = ON", "trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
             connection.execute(f"PRAGMA {setting}")
         state = inspect(connection, busy_timeout_s=busy_timeout_s)
         refuse_unreadable(connection, state, path)
-        yield ReadLedger(connection, path, basic=state.kind is not Kind.CURRENT)
+        rows = LedgerRows(basic=state.kind is not Kind.CURRENT)
+        yield ReadLedger(SQLiteReader(connection, str(path)), rows, str(path))
 
 
 def connect(path: Path) -> sqlite3.Connection:

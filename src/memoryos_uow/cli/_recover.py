@@ -15,9 +15,8 @@ from memoryos_uow.cli._steps import Steps
 from memoryos_uow.ledger import Ledger
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from memoryos_uow._records import RecoveryReport
+    from memoryos_uow.cli._arguments import LedgerPlace
 
 _SHOWN_MAX = 20
 
@@ -35,7 +34,7 @@ _SHOWN_MAX = 20
     help="Go on with a ledger that is older than it was, or different: the next epoch of its log begins.",
 )
 @busy_timeout_option
-def recover(ledger: Path, *, as_json: bool, accept_rollback: bool, busy_timeout: float) -> None:
+def recover(ledger: LedgerPlace, *, as_json: bool, accept_rollback: bool, busy_timeout: float) -> None:
     """Finish what dead processes left unfinished in LEDGER and in the stores that it records.
 
     Units with a decision are shown by every store (rolled forward); units without one leave nothing (rolled back); then
@@ -45,7 +44,7 @@ def recover(ledger: Path, *, as_json: bool, accept_rollback: bool, busy_timeout:
     with Steps("Recovering") as steps:
         steps("asking the stores")
         with Ledger.open(
-            ledger,
+            ledger.given,
             stores="recorded",
             migrate=False,
             busy_timeout=busy_timeout,

@@ -21,9 +21,9 @@ from memoryos_uow.sinks import HttpSink, NdjsonSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from memoryos_uow._messages import Message, RelayReport
+    from memoryos_uow.cli._arguments import LedgerPlace
 
 AUTHORIZATION: Final = "MEMORYOS_UOW_RELAY_AUTHORIZATION"
 _STDOUT: Final = "-"
@@ -79,7 +79,7 @@ def _headers(_context: click.Context, _parameter: click.Parameter, lines: tuple[
 @json_option
 @busy_timeout_option
 def relay(
-    ledger: Path,
+    ledger: LedgerPlace,
     *,
     target: str,
     topics: tuple[str, ...],
@@ -101,7 +101,7 @@ def relay(
     lost: list[BrokenPipeError] = []
     with (
         _to_stdout(stop, lost) if target == _STDOUT else _to_url(target, headers, timeout) as sink,
-        Ledger.open(ledger, stores="recorded", migrate=False, busy_timeout=busy_timeout, recover=False) as opened,
+        Ledger.open(ledger.given, stores="recorded", migrate=False, busy_timeout=busy_timeout, recover=False) as opened,
         _stopped_by_signals(stop),
     ):
         report = opened.relay(sink, topics=topics or None, until_empty=once, stop=stop, attempts=attempts)

@@ -21,6 +21,7 @@ from memoryos_uow.errors import UsageError
 if TYPE_CHECKING:
     import sqlite3
 
+    from memoryos_uow.cli._arguments import LedgerPlace
     from memoryos_uow.verification import Verification
 
 _STDOUT: Final = "-"
@@ -47,7 +48,7 @@ _STDOUT: Final = "-"
 @click.option("--live", is_flag=True, help="Compare what the stores hold as well.")
 @busy_timeout_option
 def report_command(
-    ledger: Path,
+    ledger: LedgerPlace,
     *,
     output: str,
     since: str | None,

@@ -62,10 +62,10 @@ def show(ledger: str | None, uow_id: str | None, *, as_json: bool, busy_timeout:
     """
     if uow_id is None and os.environ.get(ENVIRONMENT):  # then a single argument is the unit
         ledger, uow_id = os.environ[ENVIRONMENT], ledger
-    path = existing_ledger(ledger)
+    place = existing_ledger(ledger)
     if not uow_id:
         raise click.UsageError("Missing argument 'UOW_ID': the unit to show. The command list shows the newest ones.")
-    with reading(path, busy_timeout_s=busy_timeout) as opened:
+    with reading(place, busy_timeout_s=busy_timeout) as opened:
         if opened.basic:
             note_basic()
         record = opened.unit(uow_id)

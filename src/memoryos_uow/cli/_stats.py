@@ -26,8 +26,7 @@ from memoryos_uow.cli._steps import Steps
 from memoryos_uow.statistics import GroupBy
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from memoryos_uow.cli._arguments import LedgerPlace
     from memoryos_uow.statistics import Durations, Statistics, StatisticsGroup
 
 _INDENT: Final = "  "
@@ -86,7 +85,7 @@ _SLOW_COLUMNS: Final = (
 @json_option
 @busy_timeout_option
 def stats(
-    ledger: Path,
+    ledger: LedgerPlace,
     *,
     space_id: str | None,
     band: str | None,

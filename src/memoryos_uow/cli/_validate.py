@@ -15,9 +15,8 @@ from memoryos_uow.cli._reading import reading
 from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from memoryos_uow._records import Violation
+    from memoryos_uow.cli._arguments import LedgerPlace
 
 
 @click.command(
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 @ledger_argument
 @json_option
 @busy_timeout_option
-def validate(ledger: Path, *, as_json: bool, busy_timeout: float) -> None:
+def validate(ledger: LedgerPlace, *, as_json: bool, busy_timeout: float) -> None:
     """Check every unit of LEDGER against the storage contract's five validations.
 
     They are about times (metrics), errors, receipt hashes, bands and contract versions (version). Each row that breaks

@@ -23,6 +23,7 @@ from memoryos_uow.verification import ALWAYS_OPEN
 if TYPE_CHECKING:
     import sqlite3
 
+    from memoryos_uow.cli._arguments import LedgerPlace
     from memoryos_uow.verification import Finding, StoreCheck, Verification
 
 _SHOWN_MAX: Final = 50
@@ -59,7 +60,7 @@ _CHECKPOINT_BYTES_MAX: Final = 1_000_000
 @json_option
 @busy_timeout_option
 def verify(
-    ledger: Path,
+    ledger: LedgerPlace,
     *,
     checkpoint: Path | None,
     vkey: str | None,

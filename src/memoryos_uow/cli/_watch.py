@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from memoryos_uow._statistics import CountedUnit
+    from memoryos_uow.cli._arguments import LedgerPlace
     from memoryos_uow.cli._reading import ReadLedger
 
 _WINDOW_S: Final = 60.0
@@ -52,7 +53,9 @@ _AT_ONCE_MAX: Final = 100_000
 @click.option("--nl", is_flag=True, help="Print JSON, one look per line.")
 @click.option("--plain", is_flag=True, help="Print one line per look, also on a terminal that could show more.")
 @busy_timeout_option
-def watch(ledger: Path, *, interval: float, looks: int | None, nl: bool, plain: bool, busy_timeout: float) -> None:
+def watch(
+    ledger: LedgerPlace, *, interval: float, looks: int | None, nl: bool, plain: bool, busy_timeout: float
+) -> None:
     """Show how many units per second are recorded in LEDGER, how long they take, and which fail, until Ctrl-C.
 
     On a terminal, with the package rich installed, the picture is kept up to date in place; otherwise each look is a

@@ -9,8 +9,10 @@ transaction ends there and then: another statement on that connection would comm
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from memoryos_uow._names import Dialect
+from memoryos_uow.engines._contract import Answer
 from memoryos_uow.engines._sqlite_errors import FOREIGN, leaves_doubt, translate
 from memoryos_uow.errors import LedgerError, UnitOfWorkError
 
@@ -21,17 +23,10 @@ if TYPE_CHECKING:
     from memoryos_uow.abc import Parameters
 
 
-class Answer(NamedTuple):
-    """What a cursor tells of a statement that has run (PEP 249)."""
-
-    rows: Sequence[tuple[Any, ...]] = ()
-    description: Any = None
-    rowcount: int = -1
-    lastrowid: int | None = None
-
-
 class SQLiteReader:
     """Queries on one connection that is lent: once given back, it answers no more."""
+
+    dialect: Final = Dialect.SQLITE
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self._connection = connection
@@ -136,6 +131,10 @@ class SQLiteTransaction(SQLiteReader):
             return self.connection.executemany(sql, rows).rowcount
         except FOREIGN as error:
             raise self._failed(error, rows) from error
+
+    def later(self, sql: str, parameters: Parameters = (), /) -> None:
+        """Run one statement whose answer nobody needs: at once, there is no way to go."""
+        self.execute(sql, parameters)
 
     def insert(self, sql: str, parameters: Parameters = (), /) -> int:
         """Run one INSERT; return the rowid it gave."""

@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 from memoryos_uow import _ambient
 from memoryos_uow._backoff import delay_s
-from memoryos_uow._names import Durability
+from memoryos_uow._names import Dialect, Durability
 from memoryos_uow._wal import sync_log
 from memoryos_uow.engines._place import is_settled, is_writable, refuse_bad_place, refuse_network
 from memoryos_uow.engines._queue import ProcessQueue
@@ -41,6 +41,8 @@ from memoryos_uow.errors import LedgerBusy, LedgerError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from memoryos_uow._names import Isolation
 
 
 T = TypeVar("T")
@@ -67,6 +69,9 @@ class _Connection(sqlite3.Connection):
 class SQLiteEngine:
     """Connections to one ledger file. Threads may share it; processes may not."""
 
+    dialect: Final = Dialect.SQLITE
+    excludes_others: Final = True
+
     def __init__(self, path: Path, *, durability: Durability, busy_timeout_s: float, read_only: bool) -> None:
         self.path = path
         self.read_only = read_only
@@ -80,7 +85,8 @@ class SQLiteEngine:
         self._idle_readers: list[sqlite3.Connection] = []
         self._keeper = WalKeeper(partial(self.connect, wait_s=0), self._end_turn)
         self._found = False  # the file is known to exist
-        self._place = str(path)
+        self.place = str(path)
+        self.directory: Path | None = path.parent
         self.identity: tuple[int, int] | None = None  # which file it is, whatever its path leads to later
         self._closed = False
         _engines.add(self)
@@ -114,7 +120,7 @@ class SQLiteEngine:
             mode = self._patiently(lambda: connection.execute("PRAGMA journal_mode").fetchone()[0])
             self._patiently(lambda: connection.execute("SELECT count(*) FROM sqlite_schema").fetchone())
             self._found = True
-            self.identity = _identity_of(self._place)
+            self.identity = _identity_of(self.place)
             if mode == "wal" or self.read_only:
                 return
             mode = self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
@@ -172,7 +178,7 @@ class SQLiteEngine:
         """Lend the bare writer connection, outside any transaction, for migrations and settings."""
         self._take_turn(self.busy_timeout_s)
         try:
-            with translated(self._place):
+            with translated(self.place):
                 yield self._writer_connection()
         finally:
             self._end_turn()
@@ -184,11 +190,11 @@ class SQLiteEngine:
         try:
             connection = self._idle_readers.pop()
         except IndexError:
-            with translated(self._place):
+            with translated(self.place):
                 connection = self.connect()
                 # Readers wait only while another process recovers the log of a crashed one, or migrates.
                 connection.execute(f"PRAGMA busy_timeout = {min(int(self.busy_timeout_s * 1000), _INT32_MAX)}")
-        lent = SQLiteReader(connection, self._place)
+        lent = SQLiteReader(connection, self.place)
         try:
             yield lent
         except BaseException:
@@ -204,7 +210,13 @@ class SQLiteEngine:
 
     # Transactions
 
-    def begin(self, *, wait_s: float | None = None, relaxed: bool = False) -> SQLiteTransaction:
+    def begin(
+        self,
+        *,
+        wait_s: float | None = None,
+        relaxed: bool = False,
+        isolation: Isolation | None = None,  # noqa: ARG002 - nobody else writes meanwhile
+    ) -> SQLiteTransaction:
         """Wait for the write lock and open a transaction.
 
         `relaxed` commits without waiting for the disk: for rows that only tell how something went.
@@ -248,7 +260,7 @@ class SQLiteEngine:
         self._take_turn(wait_s, on_wait)
         try:
             self._queue.enter(wait_s - (_ambient.monotonic_ns() - begun) / 1e9, wait)
-            with translated(self._place):
+            with translated(self.place):
                 connection = self._writer_connection(wait_s=wait_s)
                 if relaxed:
                     connection.execute("PRAGMA synchronous = NORMAL")
@@ -256,7 +268,7 @@ class SQLiteEngine:
                 self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"), wait_s=rest_s, on_wait=meet)
             self._refuse_lost_file()
             on_end = partial(self._transaction_ended, connection, connection.total_changes, relaxed=relaxed)
-            return SQLiteTransaction(connection, self._place, on_end=on_end)
+            return SQLiteTransaction(connection, self.place, on_end=on_end)
         except BaseException as error:
             # No later commit may inherit that it need not wait for the disk; a signal handler may have raised when
             # BEGIN had taken the lock already; and after any other error the connection may be what is wrong.
@@ -268,7 +280,7 @@ class SQLiteEngine:
             raise
 
     def _refuse_lost_file(self) -> None:
-        if _identity_of(self._place) != self.identity:
+        if _identity_of(self.place) != self.identity:
             raise LedgerError(
                 f"The file {self.path} was removed or replaced while this ledger had it open.",
                 hint="Nothing of this unit was written. Put the file back, or open the ledger again.",

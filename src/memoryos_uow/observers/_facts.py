@@ -7,7 +7,7 @@ outcome and timings; BLACK its id, band and outcome.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from memoryos_uow._names import Band
 from memoryos_uow.observers import _names as names
@@ -15,7 +15,8 @@ from memoryos_uow.observers import _names as names
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_US_PER_S = 1_000_000
+_US_PER_S: Final = 1_000_000
+_EVENTS: Final = {"committed": names.EVENT_COMMITTED, "rolled_back": names.EVENT_ROLLED_BACK}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,43 +58,55 @@ class UnitEnded:
 
     def attributes(self) -> dict[str, str | int]:
         """Return the attributes of the unit's span."""
-        shown: dict[str, Any] = {names.ID: self.uow_id, names.OUTCOME: self.outcome, names.BAND: self.band.value}
+        shown: dict[str, str | int] = {names.ID: self.uow_id, names.OUTCOME: self.outcome, names.BAND: self.band.value}
         if self.error_type:
             shown[names.ERROR_TYPE] = self.error_type
-        if self.shows_sizes:
-            shown |= {
-                names.SPACE: self.ids["space_id"],
-                names.STORES: self.store_count,
-                names.WRITES: self.write_count,
-                names.BYTES: self.bytes_written,
-                names.RETRIES: self.retry_count,
-                names.RECEIPT: self.receipt_hash,
-                names.FAILED_STORE: self.failed_store,
-            }
-        return {name: value for name, value in shown.items() if value is not None}
+        if not self.shows_sizes:
+            return shown
+        space = self.ids["space_id"]
+        if space is not None:
+            shown[names.SPACE] = space
+        shown[names.STORES] = self.store_count
+        shown[names.WRITES] = self.write_count
+        shown[names.BYTES] = self.bytes_written
+        shown[names.RETRIES] = self.retry_count
+        if self.receipt_hash is not None:
+            shown[names.RECEIPT] = self.receipt_hash
+        if self.failed_store is not None:
+            shown[names.FAILED_STORE] = self.failed_store
+        return shown
 
-    def event(self) -> tuple[str, dict[str, Any]]:
-        """Return the name of the log event and its fields."""
-        name = {"committed": names.EVENT_COMMITTED, "rolled_back": names.EVENT_ROLLED_BACK}.get(self.outcome)
-        fields: dict[str, Any] = {"uow_id": self.uow_id, "band": self.band.value, "outcome": self.outcome}
+    @property
+    def event_name(self) -> str:
+        """The name of the log event."""
+        return _EVENTS.get(self.outcome, names.EVENT_FAILED)
+
+    def fields(self) -> dict[str, str | int | float]:
+        """Return the fields of the log event."""
+        fields: dict[str, str | int | float] = {
+            "uow_id": self.uow_id,
+            "band": self.band.value,
+            "outcome": self.outcome,
+        }
         if self.shows_timings:
             fields["duration_s"] = self.duration_us / _US_PER_S
             if self.commit_us is not None:
                 fields["commit_s"] = self.commit_us / _US_PER_S
         if self.error_type:
             fields["error_type"] = self.error_type
-        if self.shows_sizes:
-            hidden = () if self.band is Band.GREEN else ("actor_id",)
-            fields |= {name: value for name, value in self.ids.items() if value is not None and name not in hidden}
-            fields |= {
-                "store_count": self.store_count,
-                "write_count": self.write_count,
-                "bytes": self.bytes_written,
-                "retry_count": self.retry_count,
-            }
-            optional = {"receipt_hash": self.receipt_hash, "failed_store": self.failed_store}
-            fields |= {name: value for name, value in optional.items() if value is not None}
-        return name or names.EVENT_FAILED, fields
+        if not self.shows_sizes:
+            return fields
+        hidden = None if self.band is Band.GREEN else "actor_id"
+        fields |= {name: value for name, value in self.ids.items() if value is not None and name != hidden}
+        fields["store_count"] = self.store_count
+        fields["write_count"] = self.write_count
+        fields["bytes"] = self.bytes_written
+        fields["retry_count"] = self.retry_count
+        if self.receipt_hash is not None:
+            fields["receipt_hash"] = self.receipt_hash
+        if self.failed_store is not None:
+            fields["failed_store"] = self.failed_store
+        return fields
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,6 +129,8 @@ class UnitRecovered:
         """Return the attributes of the recovery's span."""
         return {names.ID: self.uow_id, names.OUTCOME: self.outcome, names.BAND: self.band.value}
 
-    def event(self) -> tuple[str, dict[str, Any]]:
-        """Return the name of the log event and its fields."""
-        return names.EVENT_RECOVERED, {"uow_id": self.uow_id, "band": self.band.value, "outcome": self.outcome}
+    event_name: ClassVar[str] = names.EVENT_RECOVERED
+
+    def fields(self) -> dict[str, str | int | float]:
+        """Return the fields of the log event."""
+        return {"uow_id": self.uow_id, "band": self.band.value, "outcome": self.outcome}

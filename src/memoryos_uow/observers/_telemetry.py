@@ -8,19 +8,21 @@ nobody is told, or telling would never end.
 
 from __future__ import annotations
 
+import os
 from contextvars import ContextVar, copy_context
 from enum import StrEnum
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow import _log
-from memoryos_uow.observers import _otel, _structlog
+from memoryos_uow.observers import _metrics, _otel, _structlog
 from memoryos_uow.observers._worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextvars import Context
 
     from memoryos_uow.observers._facts import UnitEnded, UnitRecovered
+    from memoryos_uow.observers._otel import Providers
 
     Facts = Sequence[UnitEnded | UnitRecovered]
 
@@ -36,18 +38,95 @@ class TelemetryMode(StrEnum):
     """None: receivers are told nothing."""
 
 
-worker = Worker()
-"""One queue and one thread for all ledgers of the process."""
-
 _is_telling: Final[ContextVar[bool]] = ContextVar("memoryos_uow_is_telling", default=False)
+
+
+class _Told(NamedTuple):
+    """What is told at once, to whom, and in a copy of whose context."""
+
+    context: Context
+    facts: Facts
+    providers: Providers
+    logs: bool
+    spans: list[Any]
+    """Of the facts, in their order; None where making it failed."""
+
+
+class _Batch:
+    """The stages in which things are told, and what they keep from one to the next until all of a batch is told.
+
+    Metrics come first, outside the unit's own span: an exemplar leads to the trace of who waited for the unit.
+    """
+
+    def __init__(self) -> None:
+        self.stages = (self.measure, self.trace, self.log)
+        self._owed: Final = _metrics.nothing_owed()
+        self._logger: Any = None
+
+    def measure(self, told: _Told) -> None:
+        """Tell the meters; what is only counted they are told at the end."""
+        if told.providers.meters is not None:
+            made = _metrics.instruments(told.providers.meters)
+            told.context.run(_each, told.facts, made.record, self._owed)
+
+    def trace(self, told: _Told) -> None:
+        """Tell the tracers."""
+        if told.providers.tracers is not None:
+            told.context.run(_each, told.facts, _otel.emit_span, told.providers.tracers, told.spans)
+
+    def log(self, told: _Told) -> None:
+        """Tell the logger, inside each unit's span."""
+        if told.logs:
+            if self._logger is None:
+                self._logger = _structlog.logger()
+            spans = iter(told.spans)
+            told.context.run(_each, told.facts, _log_inside, spans, self._logger)
+
+    def end(self) -> None:
+        """Tell what is owed, and look anew the next time."""
+        self._logger = None
+        _metrics.settle(self._owed)
+
+    def forget(self) -> None:
+        """Owe nothing, in a forked child: what its parent owes the parent will pay."""
+        self._owed.clear()
+
+
+def _log_inside(fact: UnitEnded | UnitRecovered, spans: Iterator[Any], logger: Any) -> None:
+    span = next(spans, None)
+    if span is None:
+        _structlog.emit(fact, logger)
+    else:
+        _otel.call_inside(span, _structlog.emit, fact, logger)
+
+
+def _each(facts: Facts, tell: Callable[..., object], *arguments: object) -> None:
+    """Call `tell` with each fact; what it raises is raised in the end."""
+    _is_telling.set(True)
+    error: Exception | None = None
+    for fact in facts:
+        try:
+            tell(fact, *arguments)
+        except Exception as caught:  # noqa: BLE001 - receivers of the application's may raise anything
+            error = error or caught
+    if error is not None:
+        raise error
+
+
+_batch: Final = _Batch()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_batch.forget)
+
+worker = Worker(_batch.stages, at_rest=_batch.end)
+"""One queue and one thread for all ledgers of the process."""
 
 
 class _Exit:
     """Keeps the worker's flush ahead of the shutdown of each SDK that the application sets up."""
 
-    providers: tuple[Any, Any] | None = None
+    providers: Providers = _otel.NOBODY
 
-    def watch(self, providers: tuple[Any, Any]) -> None:
+    def watch(self, providers: Providers) -> None:
         if providers != self.providers:
             self.providers = providers
             worker.come_first_at_exit()
@@ -66,7 +145,7 @@ class Telemetry:
         """Say whether anybody listens now."""
         if self._mode is TelemetryMode.OFF or _is_telling.get():
             return False
-        return _structlog.is_wanted() or _otel.providers() != (None, None)
+        return _structlog.is_wanted() or _otel.providers() != _otel.NOBODY
 
     def traceparent(self) -> str | None:
         """Return the W3C ``traceparent`` of the caller's span, to be stored with a unit that may need recovery."""
@@ -78,39 +157,28 @@ class Telemetry:
     def tell(self, make: Callable[[], Facts]) -> None:
         """Tell whoever listens what `make` returns; it is called only if somebody does. Never raises."""
         try:
-            if not self.is_wanted():
+            if self._mode is TelemetryMode.OFF or _is_telling.get():
                 return
-            facts = make()
+            providers, logs = _otel.providers(), _structlog.is_wanted()
+            if providers == _otel.NOBODY and not logs:
+                return
+            told = _Told(copy_context(), make(), providers, logs, [])
             if self._mode is TelemetryMode.INLINE:
-                _tell(facts)
+                _tell_inline(told)
             else:
-                _exit.watch(_otel.providers())
-                worker.put(partial(copy_context().run, _tell, facts), units=len(facts))
+                _exit.watch(providers)
+                worker.put(told, units=len(told.facts))
         except Exception as error:  # noqa: BLE001 - a unit never fails because of who watches it
             _log.warn("uow.telemetry_failed", error_type=type(error).__name__)
 
 
-def _tell(facts: Facts) -> None:
-    token = _is_telling.set(True)
-    errors: list[Exception] = []
-    try:
-        for fact in facts:
-            # Metrics first, in the caller's own context: an exemplar leads to the trace of who waited for the unit.
-            _attempt(errors, _otel.emit_metrics, fact)
-            span = _attempt(errors, _otel.emit_span, fact)
-            if _structlog.is_wanted():
-                with _otel.current(span):
-                    _attempt(errors, _structlog.emit, fact)
-    finally:
-        _is_telling.reset(token)
-    if errors:
-        raise errors[0]
-
-
-def _attempt(errors: list[Exception], emit: Callable[[UnitEnded | UnitRecovered], Any], fact: Any) -> Any:
-    """Return what `emit` returns; what it raises is added to `errors`, so that the other receivers are told."""
-    try:
-        return emit(fact)
-    except Exception as error:  # noqa: BLE001 - receivers of the application's may raise anything
-        errors.append(error)
-        return None
+def _tell_inline(told: _Told) -> None:
+    batch = _Batch()
+    error: Exception | None = None
+    for stage in (*batch.stages, lambda _: batch.end()):
+        try:
+            stage(told)
+        except Exception as caught:  # noqa: BLE001 - the other receivers are told all the same
+            error = error or caught
+    if error is not None:
+        raise error

@@ -76,7 +76,7 @@ class BlobStore(RecordStore):
             raise self._refusal("inline_below must be a whole number of bytes, 0 or more.", "Correct the call.")
         self._directory = Path(path)
         self._inline_below = inline_below
-        self._home = Path()
+        self._home: Home | None = None
         self._root = self._directory
 
     def __repr__(self) -> str:
@@ -92,7 +92,7 @@ class BlobStore(RecordStore):
             StoreError: the directory was there once and is missing, or it is a link, no directory, or open to
             everybody.
         """
-        self._home = home.directory
+        self._home = home
         self._root = self._place(self._directory)
         self._compare(recorded)
         with self._translated("look at"):
@@ -108,7 +108,8 @@ class BlobStore(RecordStore):
         return recorded is None
 
     def _place(self, directory: str | Path) -> Path:
-        return Path(os.path.abspath(self._home / directory))  # noqa: PTH100 - resolve() would follow links
+        assert self._home is not None  # noqa: S101 - attached
+        return Path(self._home.absolute(directory))
 
     def _compare(self, recorded: Mapping[str, Any] | None) -> None:
         if recorded is not None and self._place(recorded["directory"]) != self._root:

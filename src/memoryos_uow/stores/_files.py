@@ -84,10 +84,10 @@ class FileStore(HeadStore):
         """
         if not CAN_LOCK:  # pragma: no cover - Windows
             raise StoreError("A file store needs file locks, which this system lacks.", store=self._name)
-        self._root = Path(os.path.abspath(home.directory / self._given))  # noqa: PTH100 - resolve() follows links
+        self._root = Path(home.absolute(self._given))
         if recorded is None:
             return True
-        if os.path.abspath(home.directory / recorded["directory"]) != str(self._root):  # noqa: PTH100
+        if home.absolute(recorded["directory"]) != str(self._root):
             raise self._refusal(
                 f"The files of the store {self._name!r} lie in {recorded['directory']!r}, not in {str(self._given)!r}.",
                 "Open it with that directory, or use another name for the new files.",

@@ -1,7 +1,9 @@
 """The connection to a second SQLite file, and the tables in it: records with the version that wrote them last.
 
 Promise: `apply` brings about the same whatever is applied twice, late, or out of order, because a record never goes
-back to an older version and a deleted one leaves its version behind; on return it is durable (``synchronous = FULL``).
+back to an older version and a deleted one leaves its version behind. Durable is what was applied before `sync`; SQLite
+itself syncs the log only before it copies it into the file (``synchronous = NORMAL``), so a power cut takes back the
+newest transactions, never a part of one.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class SecondFile:
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
         self._opened: tuple[int, int] | None = None  # device and inode of the file that the connection has open
+        self._unsynced: set[tuple[int, int] | None] = set()  # files that hold what is to be synced: one, unless swapped
         self._ledger_id: str | None = None
         self._read_only = False
         _files.add(self)
@@ -74,7 +77,8 @@ class SecondFile:
                     connection.execute(statement)
                 connection.execute("INSERT OR IGNORE INTO uow_home VALUES (1, ?, ?)", (ledger_id, self._store))
                 owner = connection.execute("SELECT ledger_id, store FROM uow_home").fetchone()
-                self._commit(connection)
+                connection.execute("COMMIT")
+                sync_log(self.path)
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -106,7 +110,7 @@ class SecondFile:
         )
 
     def apply(self, entries: Sequence[Redo]) -> None:
-        """Bring the records to what `entries`, in commit order, say, unless they are further already.
+        """Bring the records to what `entries`, in commit order, say, unless they are further already. Not yet durable.
 
         Raises:
             StoreUnavailable: the file cannot be written at the moment.
@@ -127,10 +131,23 @@ class SecondFile:
                     for e in entries
                 )
                 connection.executemany(_APPLY, rows)
-                self._commit(connection)
+                connection.execute("COMMIT")
+                self._unsynced.add(self._opened)
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+
+    def sync(self) -> None:
+        """Make durable all that was applied, by whomever: also by a process that was killed before it could.
+
+        Raises:
+            StoreUnavailable: the disk failed, or the file is not there any more.
+        """
+        with self._use():
+            written, self._unsynced = self._unsynced, set()
+            if not written <= {self._opened}:
+                raise sqlite3.OperationalError("another file is in its place")
+            sync_log(self.path)
 
     def erase(self, space_id: str, key: str, version: int) -> None:
         """Remove a record's row unless it is newer than `version`, and what rows left in free pages and the log.
@@ -151,7 +168,8 @@ class SecondFile:
                     " ON CONFLICT (space_id, key) DO UPDATE SET version = max(version, excluded.version)",
                     trace,
                 )
-                self._commit(connection)
+                connection.execute("COMMIT")
+                sync_log(self.path)
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -163,11 +181,6 @@ class SecondFile:
     def _trace(self, space_id: str, key: str) -> str:
         """Return what stands for an erased record: it tells whoever can guess space and key, and nobody else."""
         return sha256_hex(canonical([self._ledger_id or "", space_id, key]))
-
-    def _commit(self, connection: sqlite3.Connection) -> None:
-        connection.execute("COMMIT")
-        # It may all have been there before, written by a process that was killed before it could sync it.
-        sync_log(self.path)
 
     def row(self, space_id: str, key: str) -> tuple[int, str | None] | None:
         """Return version and text of a record, the text None if it was deleted; None if it never was there."""
@@ -217,7 +230,7 @@ class SecondFile:
                 check_same_thread=False,
             )
             self._connection, self._pid, self._opened = connection, _ambient.process_id(), self._identity()
-            for setting in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = FULL"):
+            for setting in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = NORMAL"):
                 connection.execute(f"PRAGMA {setting}")
             if self._ledger_id is not None:
                 self._look(connection, self._ledger_id)

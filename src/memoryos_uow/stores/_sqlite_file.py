@@ -5,7 +5,9 @@ afterwards they are applied to the file, and recovery applies them if the proces
 attached: a transaction over attached files is not atomic in WAL mode (https://sqlite.org/lang_attach.html).
 
 Promise: what was decided is seen through this library at once; the file itself has it before the with-block is left, or
-when recovery can reach it. Whoever reads the file alone sees each unit whole, and no record ever goes backwards.
+when recovery can reach it. Whoever reads the file alone sees each unit whole. The file is synced once for many units:
+after a power cut it may lack the newest ones until the ledger, which has them, is opened. But for that, no record ever
+goes backwards.
 """
 
 from __future__ import annotations
@@ -64,13 +66,13 @@ class SQLiteFileStore(HeadStore):
             UsageError: the ledger has recorded another file.
             StoreError: the file was there once and is missing, or another one is in its place.
         """
-        path = Path(os.path.abspath(home.directory / self._given))  # noqa: PTH100 - resolve() follows links
+        path = Path(home.absolute(self._given))
         if path != self._file.path:
             self._file.close()
             self._file = SecondFile(path, self._name)
         if recorded is None:
             return True
-        if os.path.abspath(home.directory / recorded["path"]) != str(path):  # noqa: PTH100
+        if home.absolute(recorded["path"]) != str(path):
             raise self._refusal(
                 f"The store {self._name!r} of this ledger lies in {recorded['path']!r}, not in {str(self._given)!r}.",
                 "Open it with that file, or use another name for the new one.",
@@ -118,6 +120,23 @@ class SQLiteFileStore(HeadStore):
             StoreUnavailable: the file cannot be written at the moment.
         """
         self._file.apply(entries)
+        self._file.sync()
+
+    def show(self, reader: Reader, entries: Sequence[Redo]) -> None:
+        """Apply `entries` to the file, where others see them; a power cut may take them back.
+
+        Raises:
+            StoreUnavailable: the file cannot be written at the moment.
+        """
+        self._file.apply(entries)
+
+    def make_durable(self) -> None:
+        """Sync what was shown.
+
+        Raises:
+            StoreUnavailable: the disk failed.
+        """
+        self._file.sync()
 
     # Erasing
 
