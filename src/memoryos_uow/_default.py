@@ -1,6 +1,6 @@
 """The ledger that units use when none is named: ``$MEMORYOS_UOW_LEDGER``, else ``memory.db`` in the working directory.
 
-Promise: opened at first use, once per process and file; closed at exit.
+Promise: opened at first use, once per process and file, or database; closed at exit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from memoryos_uow import _ambient
 from memoryos_uow._limits import Limits
-from memoryos_uow._names import Durability
+from memoryos_uow._names import Durability, address_of
 from memoryos_uow._open_ledger import OpenLedger
 from memoryos_uow._opening import check_path
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ENVIRONMENT: Final = "MEMORYOS_UOW_LEDGER"
 BUSY_TIMEOUT_S: Final = 30.0
 _lock = threading.Lock()
-_open: dict[tuple[int, Path], OpenLedger] = {}
+_open: dict[tuple[int, Path | str], OpenLedger] = {}
 
 
 def _renew_lock() -> None:
@@ -36,16 +36,17 @@ def default_opened() -> OpenLedger:
     """Return the process's default ledger, opening it if need be.
 
     Raises:
-        UsageError: the environment variable holds something else than a path.
+        UsageError: the environment variable holds neither a path nor an address.
         LedgerError: it cannot be opened.
     """
-    path = check_path(os.environ.get(_ENVIRONMENT) or "memory.db")
-    key = (_ambient.process_id(), path)
+    named = os.environ.get(_ENVIRONMENT) or "memory.db"
+    place = address_of(named) or check_path(named)
+    key = (_ambient.process_id(), place)
     with _lock:
         ledger = _open.get(key)
         if ledger is None or ledger.closed:
             ledger = _open[key] = OpenLedger.open(
-                path,
+                place,
                 stores=(),
                 durability=Durability.FULL,
                 origin=None,

@@ -82,6 +82,14 @@ class Durability(StrEnum):
     """No fsync at commit: survives a killed process; a power cut may lose the last units, never half of one."""
 
 
+_DATABASES: Final = ("postgresql://", "postgres://")
+
+
+def address_of(path_or_url: object) -> str | None:
+    """Return the address of the database that is meant to be a ledger; None where a file is meant."""
+    return path_or_url if isinstance(path_or_url, str) and path_or_url.startswith(_DATABASES) else None
+
+
 W = TypeVar("W", bound=StrEnum)
 
 

@@ -23,6 +23,7 @@ from memoryos_uow import (
 )
 from memoryos_uow._claiming import Claiming
 from memoryos_uow._coordinator import Coordinator
+from memoryos_uow._names import address_of
 from memoryos_uow._opening import FileSteps
 from memoryos_uow._recovery import Recovery
 from memoryos_uow._scrubbing import Scrubbing, try_at_opening
@@ -107,7 +108,7 @@ class OpenLedger:
     ) -> OpenLedger:
         """Open the file; the arguments and errors are those of `Ledger.open`."""
         # What needs no file comes first, then what only reads it: a refusal leaves it as it was.
-        address = _opening.address_of(path_or_url)
+        address = address_of(path_or_url)
         path = _opening.check_path(path_or_url) if address is None else None
         timeout_s = _opening.check_timeout(busy_timeout)
         wanted_origin, bounds = _opening.check_origin(origin), _opening.check_limits(limits)

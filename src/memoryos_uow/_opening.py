@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 ORIGIN_CHARACTERS_MAX: Final = 255
 RECORDED: Final = "recorded"
-ADDRESSES: Final = ("postgresql://", "postgres://")
 
 
 def check_path(path_or_url: str | os.PathLike[str]) -> Path:
@@ -64,11 +63,6 @@ def check_path(path_or_url: str | os.PathLike[str]) -> Path:
             "A ledger in memory would not survive the process.", hint="Give a path, in tests one in a temporary folder."
         )
     return Path(text).absolute()
-
-
-def address_of(path_or_url: object) -> str | None:
-    """Return the address of the database that is to be the ledger; None where it is to be a file."""
-    return path_or_url if isinstance(path_or_url, str) and path_or_url.startswith(ADDRESSES) else None
 
 
 def check_timeout(seconds: object) -> float:

@@ -40,6 +40,14 @@ A store is what a unit of work writes to. The coordinator is the only caller of 
     erasing transaction, after the delete was applied if there was a record, and the other once that is decided and
     published. Both remove what a delete leaves behind, also of former values; both may be repeated.
 
+15. ``hold``, ``decide`` and ``fate`` if the store is a `LastResource`. `hold` takes the place of `prepare` and comes
+    last, right before everything else of the unit is made durable in the ledger; it is repeatable. `decide` comes at
+    most once, when nothing is left that could refuse; its commit is the decision. Whoever cannot tell what became of it
+    asks `fate`, at any time, from any process, also while the owner may still be at it: the answer is final. `abandon`
+    ends what is held, too.
+16. ``save`` and ``load`` if the store is `Savable`: no input or output, and what was saved is loaded by any process,
+    months later.
+
 No method retries: waiting and trying again are the coordinator's. A method that is given a unit's facts and has to wait
 for something, a server's answer say, waits no longer than `UnitFacts.remaining_s`, and then raises `StoreUnavailable`;
 what comes after the decision has no deadline. `memoryos_uow.testing.check_store` tries all of this
@@ -78,10 +86,12 @@ __all__ = [
     "Content",
     "Dialect",
     "Erasable",
+    "Fate",
     "Found",
     "Held",
     "Hit",
     "Home",
+    "LastResource",
     "LazyPublisher",
     "Limits",
     "Operation",
@@ -90,6 +100,7 @@ __all__ = [
     "Publisher",
     "Reader",
     "Redo",
+    "Savable",
     "Store",
     "Transaction",
     "UnitFacts",
@@ -111,6 +122,21 @@ class Capability(StrEnum):
     REDO = "redo"
     """Before: checked; the payload goes into the decision's transaction. Decision: the ledger's commit. After: applied
     idempotently and in order. Needs `Publisher`."""
+    TWO_PHASE = "two_phase"
+    """Before: written and prepared in a transaction of the store's own, durable and invisible. Decision: the ledger's
+    commit. After: that transaction is committed. Needs `OutsideStore` and `Publisher`. Whoever wants to write the same
+    records meanwhile waits in `prepare`, and is refused in the end."""
+    LAST_RESOURCE = "last_resource"
+    """Before: written in a transaction of the store's own, which stays open; everything else of the unit is durable in
+    the ledger, not to be seen. Decision: the store's commit. After: the ledger's rows. Needs `OutsideStore` and
+    `LastResource`. One such store decides a unit; of several all but one have to be able to do the above."""
+
+
+class Fate(Enum):
+    """What became of a unit in the store whose commit decides it: final, whoever asks again."""
+
+    COMMITTED = "its transaction was committed"
+    ABORTED = "it was not, and never will be"
 
 
 class Absent(Enum):
@@ -401,6 +427,60 @@ class LazyPublisher(Publisher, Protocol):
 
 
 @runtime_checkable
+class LastResource(Store, Protocol):
+    """A store that cannot prepare, or is spared it: its own commit decides the unit; see the module's text."""
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the store could as well take part as `Capability.TWO_PHASE`, with `OutsideStore` and `Publisher`."""
+        ...
+
+    def hold(self, unit: UnitFacts, writes: Sequence[Write]) -> None:
+        """Carry out `writes` in a transaction that stays open, with a mark in it by which `fate` will know it.
+
+        Raises:
+            StoreError: the store refuses. Nothing is open then.
+            ConflictError: somebody has found, by `fate`, that this unit is not committed.
+        """
+        ...
+
+    def decide(self, uow_id: str) -> None:
+        """Commit what is held for the unit; on return the unit is decided.
+
+        Raises:
+            StoreError: it was refused: nothing of the unit is there, nor will be.
+            InDoubtError: the answer was lost; `fate` may tell.
+        """
+        ...
+
+    def fate(self, uow_id: str) -> Fate:
+        """Find out what became of a unit, for good: one without its mark can never be committed after that.
+
+        Raises:
+            StoreUnavailable: that cannot be told at the moment.
+        """
+        ...
+
+
+@runtime_checkable
+class Savable(Store, Protocol):
+    """A store in the ledger's transaction whose writes can be kept, and applied later by any process.
+
+    Only such stores, and those outside the ledger, take part in a unit that a `LastResource` decides. What was saved is
+    applied in a transaction of its own after the decision; as nobody else may write the same records before that,
+    `apply` has nothing to refuse.
+    """
+
+    def save(self, write: Write) -> bytes:
+        """Return the payload of a write that is no delete."""
+        ...
+
+    def load(self, saved: bytes) -> Any:
+        """Return the payload that was saved."""
+        ...
+
+
+@runtime_checkable
 class Auditable(Store, Protocol):
     """A store that can be compared with the receipts of what was written to it. No capability asks for this."""
 
@@ -446,6 +526,8 @@ NEEDED: Final[Mapping[Capability, tuple[type, ...]]] = MappingProxyType(
         Capability.CONTENT_ADDRESSED: (OutsideStore,),
         Capability.STAGED: (OutsideStore, Publisher),
         Capability.REDO: (Publisher,),
+        Capability.TWO_PHASE: (OutsideStore, Publisher),
+        Capability.LAST_RESOURCE: (OutsideStore, LastResource),
     }
 )
 """The protocols beyond `Store` that a store of each capability keeps; one that claims more than it has is refused."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.postgres_server import Databases
+
+RECORD: Final = next(text for text in _schema.statements(FILES.ledger) if "uow_schema (" in text)
 
 
 @pytest.fixture(scope="module")
@@ -203,10 +206,8 @@ def test_processes_that_open_one_database_at_once_agree(url: str, conn: Any, sta
     if start != "new":
         make_1_0_0(conn, 300)
     if start == "partial":
-        run(conn, "CREATE TABLE uow_schema (version TEXT PRIMARY KEY, applied_ts TEXT, checksum TEXT)")
-        run(conn, "DROP TABLE uow_schema")
         run(conn, _schema.statements(FILES.up)[0])
-        run(conn, next(s for s in _schema.statements(FILES.ledger) if "uow_schema (" in s))
+        run(conn, RECORD)
     with migrator("race") as ask:
         assert sorted(ask(url, 8)) == [False] * 7 + [True]
     assert kind_of(conn) is Kind.CURRENT
@@ -230,31 +231,26 @@ def test_whoever_waited_looks_again(url: str, conn: Any) -> None:
 
 
 def test_a_lost_race_for_a_name_is_run_again(url: str, conn: Any) -> None:
-    """PostgreSQL tells the slower of two that the name of a table is taken; it begins anew."""
-    with connect(url) as other:
+    """PostgreSQL tells the slower of two that the name of a table is taken; it begins anew, and finds it made."""
+    done: list[bool] = []
+    with connect(url) as other, connect(url) as watcher:
         other.execute("BEGIN")
-        run(other, next(s for s in _schema.statements(FILES.ledger) if "uow_schema (" in s))
-
-        class Slow:
-            """A connection on which the other one commits while this one waits for its table."""
-
-            def execute(self, query: str, params: Any = None, /) -> Any:
-                if "uow_schema (version" in query and "INSERT" in query and not done:
-                    done.append(query)
-                    raise_taken(conn)
-                return conn.execute(query.encode(), params)
-
-        done: list[str] = []
-        other.execute("ROLLBACK")
-        assert up(Slow())
-        assert len(done) == 1
+        run(other, RECORD)
+        slower = threading.Thread(target=lambda: done.append(up(conn)))
+        slower.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
+        while watcher.execute(waiting, (conn.info.backend_pid,)).fetchone() == (0,):
+            assert slower.is_alive()
+        other.execute("COMMIT")
+        slower.join()
+    assert done == [True]
     assert kind_of(conn) is Kind.CURRENT
 
 
-def raise_taken(conn: Any) -> None:
-    """Make the server say that a name is taken."""
-    conn.execute("CREATE TABLE twice (id BIGINT)")
-    conn.execute("CREATE TABLE twice (id BIGINT)")
+def test_a_name_that_stays_taken(conn: Any) -> None:
+    """What looks like a lost race and is none ends after some attempts, in the server's words."""
+    run(conn, "CREATE TYPE uow_schema AS ENUM ('a')")
+    assert "uow_schema" in refused(conn).message
 
 
 def test_a_lock_that_is_not_given_up_in_time(url: str, conn: Any) -> None:
@@ -272,13 +268,13 @@ def test_a_lock_that_is_not_given_up_in_time(url: str, conn: Any) -> None:
 
 def test_a_time_limit_for_queries_does_not_end_a_migration(url: str) -> None:
     """A role's statement_timeout is for its queries; the migration has its own limit, for locks."""
-    with connect(with_options(url, statement_timeout="50")) as limited, connect(url) as other:
+    with connect(with_options(url, statement_timeout="20")) as limited, connect(url) as other:
         make_1_0_0(limited)
         other.execute("BEGIN")
         other.execute("SELECT 1 FROM unit_of_work")
         with pytest.raises(LedgerBusy):
-            up(limited, busy_timeout_s=0.1)
-        assert limited.execute("SHOW statement_timeout").fetchone() == ("50ms",)
+            up(limited, busy_timeout_s=0.06)
+        assert limited.execute("SHOW statement_timeout").fetchone() == ("20ms",)
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------
@@ -328,7 +324,7 @@ def test_a_foreign_table_is_refused(conn: Any, script: str, missing: str) -> Non
         ),
         ("ALTER TABLE uow_writes DROP CONSTRAINT uow_writes_pkey", "uow_writes has no unique key over id"),
         ("CREATE INDEX idx_uow_band ON unit_of_work(status)", "idx_uow_band is not the one"),
-        (_schema.text(FILES.ledger).partition(";")[0].replace("TEXT", "VARCHAR(9)"), "version of uow_schema is"),
+        (RECORD.replace('TEXT COLLATE "C"', "VARCHAR(9)"), "version of uow_schema is character varying(9)"),
     ],
 )
 def test_what_units_could_not_live_with_is_refused(conn: Any, script: str, words: str) -> None:
@@ -355,9 +351,15 @@ def test_what_postgresql_refuses_is_told_in_its_words(conn: Any, script: str, wo
     assert words in error.message
 
 
-def test_another_encoding_is_refused(pg_databases: Databases) -> None:
+def test_another_encoding_is_refused(pg_server_url: str, pg_databases: Databases) -> None:
     """A database that cannot hold every text is no place for a ledger."""
-    with connect(pg_databases.new(encoding="LATIN1")) as conn:
+    url = pg_databases.new()
+    with connect(url) as conn, connect(pg_server_url) as server:
+        name = conn.info.dbname
+        conn.close()
+        run(server, f"DROP DATABASE {name}")
+        run(server, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    with connect(url) as conn:
         assert "LATIN1" in refused(conn).message
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from memoryos_uow._names import Band
+from memoryos_uow._names import Band, address_of
 from memoryos_uow._opening import check_path
-from memoryos_uow._opening_postgres import address_of
 from memoryos_uow._times import check_time
 from memoryos_uow.errors import UsageError
 
@@ -35,6 +34,11 @@ class LedgerPlace:
     def path(self) -> Path | None:
         """The file; None for a ledger in a database."""
         return None if isinstance(self.given, str) else self.given
+
+    @property
+    def absolute(self) -> Path | None:
+        """The file's absolute path; None for a ledger in a database."""
+        return None if self.path is None else self.path.absolute()
 
     @property
     def address(self) -> str:

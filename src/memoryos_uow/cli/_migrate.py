@@ -6,19 +6,22 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 import click
 
+from memoryos_uow import _migrations_postgres
 from memoryos_uow._migrations import Kind, inspect, migrate_down, migrate_up
 from memoryos_uow._names import CONTRACT_VERSION
 from memoryos_uow._terminal import printable
 from memoryos_uow.cli._arguments import busy_timeout_option, json_option, ledger_argument
 from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import print_json
+from memoryos_uow.cli._reading_postgres import connected
 from memoryos_uow.cli._steps import Steps
 from memoryos_uow.engines._sqlite_errors import translated
+from memoryos_uow.errors import LedgerError
 
 if TYPE_CHECKING:
     from memoryos_uow._migrations import SchemaState
@@ -65,36 +68,77 @@ def migrate(
 
     Up to 1.1.0 every row is kept. Down to 1.0.0 the file is copied first; then everything that 1.0.0 cannot hold is
     removed, receipts among it. With --soft the tables stay and there is no copy: the columns of 1.1.0 lose their
-    contents. Other tables in the file are never touched.
+    contents. Other tables in the file are never touched. In a database, what is removed is copied to tables beside.
     """
     down = version == _DOWN
     if not down and (soft or backup):
         raise click.UsageError("--soft and --backup belong to --to 1.0.0: the way up loses nothing.")
     if soft and backup:
         raise click.UsageError("--soft makes no copy, so it takes no --backup.")
-    with translated(str(ledger)), closing(_connect(ledger)) as connection:
+    if ledger.path is None:
+        if backup:
+            raise click.UsageError("In a database the backup goes to tables of its own, so --backup cannot be given.")
+        moved = _migrate_database(ledger.address, down=down, soft=soft, busy_timeout=busy_timeout)
+    else:
+        moved = _migrate_file(ledger.path, down=down, soft=soft, backup=backup, busy_timeout=busy_timeout)
+    if as_json:
+        print_json(
+            {
+                "ledger": moved.place,
+                "from": moved.before.version,
+                "to": moved.after.version,
+                "changed": moved.before != moved.after,
+                "backup": moved.backup,
+            }
+        )
+    else:
+        _print(moved)
+
+
+class _Moved(NamedTuple):
+    """What has become of a ledger."""
+
+    place: str
+    before: SchemaState
+    after: SchemaState
+    backup: str | list[str] | None
+    """The path of the copy, or the names of the tables that keep what 1.0.0 cannot hold."""
+
+
+def _migrate_file(path: Path, *, down: bool, soft: bool, backup: Path | None, busy_timeout: float) -> _Moved:
+    with translated(str(path)), closing(_connect(path)) as connection:
         before = inspect(connection, busy_timeout_s=busy_timeout)
+        copy = None
         with Steps("Migrating") as steps:
-            copy = None
             if down:
                 copy = migrate_down(
-                    connection, ledger, soft=soft, backup=backup, busy_timeout_s=busy_timeout, progress=steps
+                    connection, path, soft=soft, backup=backup, busy_timeout_s=busy_timeout, progress=steps
                 )
             else:
                 migrate_up(connection, busy_timeout_s=busy_timeout, progress=steps)
         after = inspect(connection, busy_timeout_s=busy_timeout)
-    if as_json:
-        print_json(
-            {
-                "ledger": str(ledger),
-                "from": before.version,
-                "to": after.version,
-                "changed": before != after,
-                "backup": None if copy is None else str(copy),
-            }
-        )
-    else:
-        _print(ledger, before, after, copy)
+    return _Moved(str(path), before, after, None if copy is None else str(copy))
+
+
+def _migrate_database(address: str, *, down: bool, soft: bool, busy_timeout: float) -> _Moved:
+    with connected(address, busy_timeout_s=busy_timeout) as engine, engine.reader() as reader:
+        connection, place = reader.connection, engine.place
+        before = _migrations_postgres.inspect(connection, place=place)
+        if before.kind is Kind.NEW:
+            raise LedgerError(
+                f"{place} holds no ledger.",
+                hint="Nothing was changed. Ledgers are made by the programs that write to them.",
+            )
+        tables: tuple[str, ...] = ()
+        with Steps("Migrating") as steps:
+            if down:
+                tables = _migrations_postgres.migrate_down(
+                    connection, place=place, soft=soft, busy_timeout_s=busy_timeout, progress=steps
+                )
+            else:
+                _migrations_postgres.migrate_up(connection, place=place, busy_timeout_s=busy_timeout, progress=steps)
+        after = _migrations_postgres.inspect(connection, place=place)
+    return _Moved(place, before, after, list(tables) or None)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -105,11 +149,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _print(ledger: LedgerPlace, before: SchemaState, after: SchemaState, copy: Path | None) -> None:
-    was, is_now = (_WORDS.get(state.kind, state.version) for state in (before, after))
-    if before == after:
-        click.echo(printable(f"{ledger}: nothing to do, it keeps {is_now} already."))
+def _print(moved: _Moved) -> None:
+    was, is_now = (_WORDS.get(state.kind, state.version) for state in (moved.before, moved.after))
+    if moved.before == moved.after:
+        click.echo(printable(f"{moved.place}: nothing to do, it keeps {is_now} already."))
     else:
-        click.echo(printable(f"{ledger}: from {was} to {is_now}."))
-    if copy is not None:
-        click.echo(printable(f"The file as it was before: {copy}"))
+        click.echo(printable(f"{moved.place}: from {was} to {is_now}."))
+    if isinstance(moved.backup, str):
+        click.echo(printable(f"The file as it was before: {moved.backup}"))
+    elif moved.backup is not None:
+        click.echo(printable(f"What 1.0.0 cannot hold is kept in these tables: {', '.join(moved.backup)}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sqlite3
 import sys
 from importlib import import_module
@@ -67,7 +68,10 @@ class Program(click.Group):
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, where a reader that went away can still be dealt with
-        except (click.ClickException, click.exceptions.Exit):
+        except click.ClickException as error:
+            error.message = _ADDRESS.sub(r"\1...", error.message)
+            raise
+        except click.exceptions.Exit:
             raise
         except BrokenPipeError:
             _leave_quietly()
@@ -123,6 +127,8 @@ def _say(message: str, hint: str | None) -> None:
             click.echo(f"{click.style(label, fg=shade) if colour else label} {printable(text, sys.stderr)}", err=True)
 
 
+# What click repeats of an argument in the wrong place may be an address with a password.
+_ADDRESS: Final = re.compile(r"(\w+://)[^\s]*[^\s'\").,]")
 _EXAMPLES: Final = (
     "memoryos-uow demo",
     "memoryos-uow list memory.db --failed",
@@ -157,8 +163,9 @@ _EXIT_CODES: Final = (
 def program() -> None:
     """Write to several stores as one: all of it or nothing, with a receipt.
 
-    LEDGER is the path of the SQLite file in which units of work are recorded. It may be left out where the environment
-    variable MEMORYOS_UOW_LEDGER names it. What was asked for goes to stdout, everything else to stderr.
+    LEDGER is the path of the SQLite file in which units of work are recorded, or the address of a PostgreSQL database,
+    postgresql://user@host/name. It may be left out where the environment variable MEMORYOS_UOW_LEDGER names it. What
+    was asked for goes to stdout, everything else to stderr.
     """
 
 

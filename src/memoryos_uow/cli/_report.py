@@ -67,7 +67,7 @@ def report_command(
 
     if live and no_verify:
         raise click.UsageError("--live is a part of verifying, so --no-verify cannot go with it.")
-    place = None if output == _STDOUT else _checked(Path(output), ledger)
+    place = None if output == _STDOUT else _checked(Path(output), ledger.path)
     with Steps("Reporting") as steps, reading(ledger, busy_timeout_s=busy_timeout) as opened:
         basic = opened.basic
 
@@ -110,7 +110,7 @@ def _connected(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     return connection
 
 
-def _checked(place: Path, ledger: Path) -> Path:
+def _checked(place: Path, ledger: Path | None) -> Path:
     """Return where the page goes.
 
     Raises:
@@ -123,7 +123,7 @@ def _checked(place: Path, ledger: Path) -> Path:
     if place.is_file():
         with place.open("rb") as there:
             is_database = there.read(16) == b"SQLite format 3\0"
-        if is_database or place.samefile(ledger):
+        if is_database or (ledger is not None and place.samefile(ledger)):
             raise UsageError(f"{place} is a database; it was left as it is.", hint="Give the page a name of its own.")
     return place
 

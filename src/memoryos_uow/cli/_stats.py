@@ -99,7 +99,8 @@ def stats(
     """Count the units of LEDGER, their failures, retries and bytes, and say how long they took.
 
     Percentiles are exact. Of a unit no more is counted than its band allows. What was added up is kept in LEDGER-stats,
-    a small file that may be deleted at any time, so that only the first answer has to read every unit.
+    a small file that may be deleted at any time, so that only the first answer has to read every unit. For a ledger in
+    a database there is no such file.
     """
     question = Question(
         space_id, None if band is None else Band(band), since, until, None if by is None else GroupBy(by)
@@ -109,7 +110,7 @@ def stats(
             raise click.UsageError(
                 "A ledger of contract 1.0.0 knows times and status only: --since, --until, --by hour."
             )
-        found = statistics(opened.reader, ledger.absolute(), question, basic=opened.basic, progress=steps)
+        found = statistics(opened.reader, ledger.absolute, question, basic=opened.basic, progress=steps)
         basic = opened.basic
     if basic:
         note_basic()

@@ -24,8 +24,6 @@ from memoryos_uow.cli._stats import duration
 from memoryos_uow.errors import LedgerBusy, LedgerError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from memoryos_uow._statistics import CountedUnit
     from memoryos_uow.cli._arguments import LedgerPlace
     from memoryos_uow.cli._reading import ReadLedger
@@ -66,7 +64,7 @@ def watch(
         if opened.basic:
             note_basic()
         identity = _identity(ledger)
-        screen = None if nl or plain else _screen(str(ledger))
+        screen = None if nl or plain else _screen(opened.place)
         try:
             with suppress(KeyboardInterrupt):
                 shown = 0
@@ -74,7 +72,7 @@ def watch(
                     _ambient.sleep(interval)
                     if _identity(ledger) != identity:
                         raise LedgerError(
-                            f"{ledger} was removed or replaced.", hint="Watch it again to see what is there now."
+                            f"{opened.place} was removed or replaced.", hint="Watch it again to see what is there now."
                         )
                     try:
                         look = watching.look()
@@ -88,10 +86,12 @@ def watch(
                 screen.stop()
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return which file is at the path, None if there is none."""
+def _identity(ledger: LedgerPlace) -> tuple[int, int] | None:
+    """Return which file is at the path, None if there is none; a database is not replaced while one is connected."""
+    if ledger.path is None:
+        return None
     try:
-        found = path.stat()
+        found = ledger.path.stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -36,6 +36,7 @@ class PostgresReader:
         self._errors = foreign_errors
         self._lent = True
         self._queued: list[tuple[str, Any]] = []
+        self._unsent = True
         self._streams = 0
 
     @property
@@ -115,6 +116,7 @@ class PostgresReader:
 
     def _send_queued(self, connection: Any) -> None:
         queued, self._queued = self._queued, []
+        self._unsent = False
         for text, bound in queued:
             connection.execute(text, bound or None)
 
@@ -145,7 +147,7 @@ class PostgresTransaction(PostgresReader):
     ) -> None:
         super().__init__(connection, place, foreign_errors)
         self._queued = [(text, None) for text in begin]
-        self._unsent = True
+        self._begun_with = len(begin)
         self._on_end: OnEnd | None = on_end
         self.stamp: Final = stamp
         """What the records that this transaction writes get as their version."""
@@ -176,7 +178,6 @@ class PostgresTransaction(PostgresReader):
             changed: int = cursor.rowcount
         except self._errors as error:
             raise self._failed(error, rows) from error
-        self._unsent = False
         return changed
 
     def later(self, sql: str, parameters: Parameters = (), /) -> None:
@@ -234,7 +235,7 @@ class PostgresTransaction(PostgresReader):
             ConflictError: another transaction was faster; nothing is visible.
             LedgerError: it could not be made durable, or the answer was lost (`answer_lost`).
         """
-        if self._unsent and len(self._queued) == self._begin_statements():
+        if self._unsent and len(self._queued) == self._begun_with:
             self.decided = True
             self._end(sound=True)
             return
@@ -250,9 +251,6 @@ class PostgresTransaction(PostgresReader):
             self._end(sound=self.decided)
         if not self.decided:
             raise LedgerError("PostgreSQL undid the transaction instead of committing it.", hint="Run the unit again.")
-
-    def _begin_statements(self) -> int:
-        return sum(text.startswith(("BEGIN", "SET LOCAL")) for text, _ in self._queued)
 
     def rollback(self) -> None:
         """Undo everything. Never fails: where the server cannot be told, giving up the connection does it."""

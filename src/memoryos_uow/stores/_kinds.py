@@ -17,6 +17,7 @@ from memoryos_uow import _log
 from memoryos_uow.stores._blobs import BlobStore
 from memoryos_uow.stores._documents import DocumentStore
 from memoryos_uow.stores._files import FileStore
+from memoryos_uow.stores._postgres import PostgresStore
 from memoryos_uow.stores._sqlite_file import SQLiteFileStore
 from memoryos_uow.stores._tables import TableStore
 from memoryos_uow.stores._vectors import VectorStore
@@ -32,6 +33,7 @@ _BUILT_IN: Final[Mapping[str, Callable[[str, Mapping[str, Any]], Store]]] = {
     BlobStore.kind: lambda name, config: BlobStore(name, config["directory"]),
     DocumentStore.kind: lambda name, _: DocumentStore(name),
     FileStore.kind: lambda name, config: FileStore(name, config["directory"]),
+    PostgresStore.kind: lambda name, config: PostgresStore(name, config["url"]),
     SQLiteFileStore.kind: lambda name, config: SQLiteFileStore(name, config["path"]),
     TableStore.kind: lambda name, config: TableStore(
         name, key=config["key"], table=config["table"], space_column=config["space_column"]

@@ -19,10 +19,11 @@ from memoryos_uow import _ambient, _schema
 from memoryos_uow.abc import Fate
 from memoryos_uow.errors import InDoubtError, StoreError, StoreUnavailable
 from memoryos_uow.stores._pg_connections import Connections
-from memoryos_uow.stores._pg_errors import BUSY_GID, LOCK_TIMEOUT, NO_SUCH_GID, is_lost, state_of, translate
+from memoryos_uow.stores._pg_errors import BUSY_GID, NO_SUCH_GID, is_lost, state_of, translate
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from memoryos_uow.stores._pg_address import Address
 
@@ -150,9 +151,13 @@ class SecondDatabase:
 
     # Statements
 
-    def _begin(self, wait_s: float | None = None) -> Any:
-        wait_ms = max(1, int(1000 * (self._timeout_s if wait_s is None else min(wait_s, self._timeout_s))))
-        return self._connections.lend(f"BEGIN; {_SET.format(wait_ms=wait_ms)}")
+    def _first(self, wait_s: float | None) -> str:
+        """Return what begins a transaction that waits at most `wait_s` seconds for what others have locked."""
+        seconds = self._timeout_s if wait_s is None else min(wait_s, self._timeout_s)
+        return f"BEGIN; {_SET.format(wait_ms=max(1, int(seconds * 1000)))}"
+
+    def _begin(self, wait_s: float | None = None) -> AbstractContextManager[Any]:
+        return self._connections.lend(self._first(wait_s))
 
     def _parameters(self, **more: object) -> dict[str, object]:
         ledger_id, store = self._own()
@@ -186,13 +191,15 @@ class SecondDatabase:
             ConflictError: the unit was taken over.
         """
         self.let_go(changes.uow_id)
-        lent = self._begin(wait_s)
-        connection = lent.__enter__()
+        connection = self._connections.take(self._first(wait_s))
         try:
             self._write(connection, changes)
-        except BaseException as error:
-            if not lent.__exit__(type(error), error, error.__traceback__):
-                raise
+        except self._connections.errors as error:
+            connection.close()
+            raise translate(error, self.place, self._store) from error
+        except BaseException:
+            connection.close()
+            raise
         with self._mutex:
             self._held[changes.uow_id] = connection
 
@@ -381,6 +388,3 @@ class SecondDatabase:
 def _quoted(text: str) -> str:
     """Return `text` as a literal: these two commands take no parameters."""
     return "'" + text.replace("'", "''") + "'"
-
-
-__all__ = ["LOCK_TIMEOUT", "Changes", "SecondDatabase"]
