@@ -33,6 +33,8 @@ class Peer(Work):
 
     needs: tuple[str, ...] = ()
     """The modules without which it is left out."""
+    apart: bool = False
+    """It has threads of its own that never rest, so it is compared where it disturbs nobody else."""
 
     def __init__(self, path: Path, durability: Durability) -> None:
         super().__init__(path)
@@ -255,6 +257,52 @@ class PersistQueue(Peer):
         self.queue.close()
 
 
+class Dbos(Peer):
+    """A workflow of one transaction: the rows in the application's file, the workflow's states in DBOS's own."""
+
+    needs: tuple[str, ...] = ("dbos", "sqlalchemy")
+    apart: bool = True
+
+    def __init__(self, path: Path, durability: Durability) -> None:
+        super().__init__(path, durability)
+        alchemy, dbos = import_module("sqlalchemy"), import_module("dbos")
+        states = path.with_suffix(".dbos")
+        connect(states, durability).close()  # it would keep a rollback journal there, which is slower
+        engines = [alchemy.create_engine(f"sqlite:///{file}") for file in (path, states)]
+        for engine in engines:
+            alchemy.event.listen(engine, "connect", lambda made, _: made.execute(f"PRAGMA synchronous = {durability}"))
+        self.dbos: Any = dbos.DBOS
+        self.dbos(
+            config={
+                "name": "benchmark",
+                "system_database_url": f"sqlite:///{states}",
+                "system_database_engine": engines[1],
+                "run_admin_server": False,
+                "log_level": "ERROR",
+            }
+        )
+        source = dbos.SQLAlchemyDatasource.create(f"sqlite:///{path}", engine=engines[0])
+        marks = ", ".join(f":{name}" for name in COLUMNS)
+        insert = alchemy.text(f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES ({marks})")
+
+        @source.transaction()  # type: ignore[untyped-decorator]
+        def three_rows(number: int) -> None:
+            source.sql_session().execute(insert, _records(number))
+
+        @self.dbos.workflow()  # type: ignore[untyped-decorator]
+        def unit(number: int) -> None:
+            three_rows(number)
+
+        self.unit: Any = unit
+        self.dbos.launch()
+
+    def write(self, number: int) -> None:
+        self.unit(number)
+
+    def close(self) -> None:
+        self.dbos.destroy(destroy_registry=True)
+
+
 PEERS: Final[dict[str, type[Peer]]] = {
     "SQLAlchemy Core": SqlAlchemyCore,
     "SQLAlchemy ORM": SqlAlchemyOrm,
@@ -265,6 +313,7 @@ PEERS: Final[dict[str, type[Peer]]] = {
     "sqlite-utils, insert_all": SqliteUtils,
     "diskcache, transact": DiskCache,
     "persist-queue, three commits": PersistQueue,
+    "DBOS, workflow of one transaction": Dbos,
 }
 
 

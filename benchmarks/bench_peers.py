@@ -28,12 +28,20 @@ FLOOR = "by hand"
 OURS = "unit of work"
 
 
-def compare(folder: Path, durability: Durability, *, rounds: int, warmup: int, seed: int) -> list[Result]:
-    """Race the floor, the library and every peer that is installed, each on a file of its own in `folder`."""
+def compare(
+    folder: Path, durability: Durability, *, rounds: int, warmup: int, seed: int, apart: bool = False
+) -> list[Result]:
+    """Race the floor, the library and every peer that is installed, each on a file of its own in `folder`.
+
+    Those that are measured `apart` have a race of their own, of a tenth of the rounds.
+    """
     kinds: dict[str, type[ByHand | ByLibrary | Peer]] = {FLOOR: ByHand, OURS: ByLibrary}
-    kinds.update({name: peer for name, peer in PEERS.items() if is_installed(peer)})
+    kinds.update({name: peer for name, peer in PEERS.items() if is_installed(peer) and peer.apart is apart})
     on_file = {name: partial(kind, durability=durability) for name, kind in kinds.items()}
-    return race_on_files(on_file, folder, name=f"peers-{durability}", rounds=rounds, warmup=warmup, seed=seed)
+    if apart:
+        rounds, warmup = max(rounds // 10, 2), warmup // 30
+    name = f"peers-{durability}-{apart}"
+    return race_on_files(on_file, folder, name=name, rounds=rounds, warmup=warmup, seed=seed)
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -61,6 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for durability in durabilities:
             results = compare(folder, durability, rounds=given.rounds, warmup=given.warmup, seed=given.seed)
             section(f'durability="{durability}"', ratio_table(results))
+            if any(peer.apart and is_installed(peer) for peer in PEERS.values()):
+                results = compare(
+                    folder, durability, rounds=given.rounds, warmup=given.warmup, seed=given.seed, apart=True
+                )
+                section(f'durability="{durability}", with threads of their own', ratio_table(results))
 
 
 if __name__ == "__main__":

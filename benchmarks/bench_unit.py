@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, get_args
 import pytest
 
 from benchmarks._command import options, section, workplace
+from benchmarks._least import FLOOR
 from benchmarks._ratios import ratio_table
 from benchmarks._timing import measure
-from benchmarks._work import ByHand, ByHandWithLedger, ByLibrary, Durability, race_on_files
+from benchmarks._work import ByHand, ByLibrary, Durability, race_on_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from benchmarks._ratios import Result
 
 CONTENDERS: Final[dict[str, type[ByHand | ByLibrary]]] = {
-    "by hand": ByHand,
-    "by hand, with the ledger's rows": ByHandWithLedger,
+    **FLOOR,
     "unit of work": ByLibrary,
 }
 

@@ -41,6 +41,7 @@ DOING_LESS: Final = (
     "peewee, create",
     "diskcache, transact",
     "zope transaction and SQLAlchemy ORM",
+    "DBOS, workflow of one transaction",
 )
 _ROOT: Final = Path(__file__).parents[1]
 
@@ -95,12 +96,13 @@ def unit_full(folder: Path, scale: Scale) -> list[Found]:
     """F1: one unit of three documents at full durability, and the same beside others that do less."""
     ours = one_unit.compare(folder, "full", **scale.rounds)[-1]
     found = [Found("3 writes, receipt and 5 indexes, durability=full", ours.ratio, 1.6)]
-    results = {result.name: result for result in bench_peers.compare(folder, "full", **scale.rounds)}
-    mine = results[bench_peers.OURS].times_us
-    for name in DOING_LESS:
-        if name in results:
-            ratio = median(a / b for a, b in zip(mine, results[name].times_us, strict=True))
-            found.append(Found(f"the same, beside {name}", ratio, 1.0))
+    for apart in (False, True):
+        results = {result.name: result for result in bench_peers.compare(folder, "full", **scale.rounds, apart=apart)}
+        mine = results[bench_peers.OURS].times_us
+        for name in DOING_LESS:
+            if name in results:
+                ratio = median(a / b for a, b in zip(mine, results[name].times_us, strict=True))
+                found.append(Found(f"the same, beside {name}", ratio, 1.0))
     return found
 
 

@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS uow_saved (
   payload BLOB,                      -- null for a delete
   size INTEGER,
   digest TEXT,                       -- of the content, hex
+  sealed TEXT,                       -- of the delete that erases a record: what its receipt says of that
   ts TEXT NOT NULL,
   PRIMARY KEY (uow_id, seq)
 ) WITHOUT ROWID;

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from memoryos_uow import Ledger
+from tests.both import backend, parametrise, pg_emptied_url, pg_shared_url, place
 from tests.postgres_fixtures import pg_databases, pg_server, pg_server_url, pg_start, pg_url
 from tests.units import four_stores
 
@@ -18,7 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["ledger", "pg_databases", "pg_server", "pg_server_url", "pg_start", "pg_url", "wide"]
+__all__ = [
+    "backend",
+    "ledger",
+    "pg_databases",
+    "pg_emptied_url",
+    "pg_server",
+    "pg_server_url",
+    "pg_shared_url",
+    "pg_start",
+    "pg_url",
+    "place",
+    "wide",
+]
 
 settings.register_profile(
     "deterministic", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -26,15 +39,26 @@ settings.register_profile(
 settings.load_profile("deterministic")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Know the marks of `tests.both`."""
+    config.addinivalue_line("markers", "both: runs on SQLite and on PostgreSQL")
+    config.addinivalue_line("markers", "sqlite_only(reason): does not, although its module is marked `both`")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have tests that are marked `both` run on both engines."""
+    parametrise(metafunc)
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(place: Path | str) -> Iterator[Ledger]:
     """A new ledger in which every name is a document store, closed at the end."""
-    with Ledger.open(tmp_path / "memory.db") as opened:
+    with Ledger.open(place) as opened:
         yield opened
 
 
 @pytest.fixture
-def wide(tmp_path: Path) -> Iterator[Ledger]:
+def wide(place: Path | str, tmp_path: Path) -> Iterator[Ledger]:
     """A new ledger with one store of each kind, closed at the end."""
-    with Ledger.open(tmp_path / "memory.db", stores=four_stores()) as opened:
+    with Ledger.open(place, stores=four_stores(tmp_path if isinstance(place, str) else None)) as opened:
         yield opened

@@ -2,7 +2,8 @@
 
 One line, a JSON list, is one request, and one line the answer.
 
-``race``  [url, processes]: that many processes begin at the same moment; the answer is what each one's `migrate_up` was.
+``race``  [url, processes]: that many processes begin at the same moment; the answer is what `migrate_up` of each
+          returned.
 ``kill``  [url, way, statements]: a process that goes ``up``, ``soft`` or ``down`` and kills itself when that many
           statements are through; the answer is how many were, and whether it was killed.
 

@@ -101,24 +101,35 @@ def columns(conn: Any, table: str) -> list[str]:
     return [name for (name,) in rows.fetchall()]
 
 
-@contextmanager
-def migrator(mode: str) -> Iterator[Callable[..., Any]]:
-    """Start `postgres_migrator` for the block; what is yielded asks it."""
-    process = subprocess.Popen(
+def start_migrator(mode: str) -> subprocess.Popen[str]:
+    """Start `postgres_migrator`: a process group of its own, with pipes."""
+    return subprocess.Popen(
         [sys.executable, "-E", "-B", str(MIGRATOR), mode, str(SOURCE)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
-    def ask(*request: object) -> Any:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(request) + "\n")
-        process.stdin.flush()
-        return json.loads(process.stdout.readline())
 
-    with process:
+def send(process: subprocess.Popen[str], *request: object) -> None:
+    """Ask it for something."""
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+
+
+@contextmanager
+def migrator(mode: str) -> Iterator[Callable[..., Any]]:
+    """Start `postgres_migrator` for the block; what is yielded asks it, and returns the answer."""
+    with start_migrator(mode) as process:
+        answers = process.stdout
+        assert answers is not None
+
+        def ask(*request: object) -> Any:
+            send(process, *request)
+            return json.loads(answers.readline())
+
         try:
             yield ask
         finally:

@@ -47,7 +47,7 @@ _ALWAYS: Final[Mapping[str, object]] = {
     "shared_buffers": "32MB",
     "wal_level": "replica",
 }
-_NOT_DURABLE: Final[Mapping[str, object]] = {"fsync": "off", "full_page_writes": "off"}
+_NOT_DURABLE: Final[Mapping[str, object]] = {"full_page_writes": "off"}  # with fsync off a ledger would refuse it
 _HBA = """\
 local all all trust
 local replication all trust

@@ -338,9 +338,9 @@ def test_an_owner_that_cannot_be_seen_is_left_alone_for_its_lease(ledger: Ledger
     """On another machine's word: after the lease the key is free, before it is not."""
     now = _ambient.unix_ms()
     for expires_ms, free in ((now + 60_000, False), (now - 1, True)):
-        row = _idempotency.KeyRow("t", '["elsewhere", "", 1, 1]', None, None, None, expires_ms)
+        row = _idempotency.KeyRow("t", '["elsewhere", "", 1, 1]', None, None, None, expires_ms, now)
         assert (row.is_free, row.is_answer) == (free, False)
-    assert not _idempotency.KeyRow("t", _owner.own_name(), None, None, None, 1).is_free
+    assert not _idempotency.KeyRow("t", _owner.own_name(), None, None, None, 1, now).is_free
     assert not _owner.is_there("not a name")
     assert not _owner.is_there('["elsewhere", "", 1, 1]')
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -298,7 +299,7 @@ def test_heads_are_released_by_several_threads_in_any_order(tmp_path: Path) -> N
 
         def sealed(size: int, last: int) -> Sealed:
             text = _notes.unsigned(_notes.Head(ORIGIN, size, bytes([size]) * 32).text())
-            return Sealed(size, text, None, last, b"%d" % size)
+            return Sealed(size, partial(str, text), None, last, b"%d" % size)
 
         def kept() -> int:
             released = _released_head.read(ledger.path)

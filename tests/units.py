@@ -36,13 +36,13 @@ def throw(error: BaseException) -> None:
     raise error
 
 
-def four_stores() -> list[Store]:
-    """One store of each kind; blobs of 16 bytes and more become files."""
+def four_stores(directory: Path | None = None) -> list[Store]:
+    """One store of each kind; blobs of 16 bytes and more become files, beside the ledger or in `directory`."""
     return [
         DocumentStore("notes", search=["text"]),
         TableStore("orders", key="id", columns={"id": "TEXT", "space_id": "TEXT", "n": "INTEGER", "what": "TEXT"}),
         VectorStore("embeddings", dimensions=2),
-        BlobStore("photos", "photos", inline_below=16),
+        BlobStore("photos", "photos" if directory is None else directory / "photos", inline_below=16),
     ]
 
 

@@ -128,7 +128,7 @@ CREATE TABLE IF NOT EXISTS uow_blocks (
 -- Committed units that have no number in the receipt log yet, with what their receipts need: none when all is numbered.
 CREATE TABLE IF NOT EXISTS uow_pending (
   uow_id TEXT COLLATE "C" PRIMARY KEY,
-  stamp BIGINT NOT NULL,        -- the version of the records that the unit wrote; numbers are given in its order
+  stamp BIGINT NOT NULL,        -- microseconds by the database's clock, when all else was written: the order of numbers
   context BYTEA NOT NULL,
   context_nonce BYTEA,
   nonce BYTEA,
@@ -152,7 +152,7 @@ CREATE INDEX IF NOT EXISTS uow_units_by_actor ON unit_of_work(actor_id, uow_id) 
 CREATE INDEX IF NOT EXISTS uow_units_by_band ON unit_of_work(band, uow_id);
 
 -- A unit's hash and times are written after its commit: room on its page keeps its indexes out of that.
-ALTER TABLE unit_of_work SET (fillfactor = 85);
+ALTER TABLE unit_of_work SET (fillfactor = 70);
 
 -- The exact bytes that receipt_hash is the SHA-256 of: 17 keys in alphabetical order, always (RFC 8785).
 CREATE OR REPLACE VIEW uow_receipts (uow_id, receipt) AS

@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS uow_saved (
   payload BYTEA,                     -- null for a delete
   size BIGINT,
   digest TEXT COLLATE "C",           -- of the content, hex
+  sealed TEXT COLLATE "C",           -- of the delete that erases a record: what its receipt says of that
   ts TEXT COLLATE "C" NOT NULL,
   PRIMARY KEY (uow_id, seq)
 );

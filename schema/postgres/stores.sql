@@ -16,8 +16,10 @@ CREATE TABLE IF NOT EXISTS uow_documents (
   version BIGINT NOT NULL,
   value TEXT COLLATE "C" NOT NULL,  -- JSON: the exact bytes that receipts speak of
   data JSONB GENERATED ALWAYS AS (value::jsonb) STORED,  -- the same for queries
+  words TSVECTOR,                   -- of the fields that its store searches; null where it searches none
   PRIMARY KEY (store, space_id, key)
 );
+CREATE INDEX IF NOT EXISTS uow_documents_by_word ON uow_documents USING gin (words) WHERE words IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS uow_vectors (
   store TEXT COLLATE "C" NOT NULL,

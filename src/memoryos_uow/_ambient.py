@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 monotonic_ns = time.perf_counter_ns
@@ -17,7 +18,14 @@ monotonic_ns = time.perf_counter_ns
 
 def now_text() -> str:
     """Return the time as RFC 3339 UTC text with six decimals and ``Z``: ``2026-11-22T19:20:31.110000Z``."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"  # strftime takes four times as long
+    second, microsecond = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"{_second_text(second)}.{microsecond:06d}Z"
+
+
+@lru_cache(maxsize=1)
+def _second_text(second: int) -> str:
+    """Return a second of Unix time as RFC 3339 text without zone: the same for all times that fall into it."""
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
 
 
 def random_hex(n_bytes: int = 16) -> str:

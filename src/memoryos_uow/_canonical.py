@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from json.encoder import encode_basestring
+from json.encoder import encode_basestring as quoted
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -97,7 +97,7 @@ class Shape:
         for value in values:
             kind = type(value)
             if kind is str:
-                parts.append(encode_basestring(value))
+                parts.append(quoted(value))
             elif value is None:
                 parts.append("null")
             elif kind is int and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:

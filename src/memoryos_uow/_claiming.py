@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _ambient, _idempotency, _owner
 from memoryos_uow._backoff import delay_s
-from memoryos_uow._describe import rebuilt_receipt
 from memoryos_uow._ownership import Owner
+from memoryos_uow._rebuilding import receipt_of
 from memoryos_uow.errors import DuplicateUnit, LedgerBusy, UnitOfWorkError, UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from memoryos_uow._limits import Limits
     from memoryos_uow._receipt_log import ReceiptLog
     from memoryos_uow._rows import LedgerRows
+    from memoryos_uow._sequencer import Sequencer
     from memoryos_uow._transactions import UnitTransactions
     from memoryos_uow.engines._contract import Engine, EngineTransaction
     from memoryos_uow.receipts import Receipt
@@ -116,6 +117,8 @@ class Claiming:
     ) -> None:
         self._engine = engine
         self._log = log
+        self.sequencer: Sequencer | None = None
+        """Who numbers units after their commits, where that is not done inside them."""
         self._limits = limits
         self._rows = rows
         self._transactions = transactions
@@ -167,11 +170,13 @@ class Claiming:
             for claim in late:
                 _idempotency.release(tx, claim)
             _idempotency.sweep(tx)
-            row = _idempotency.look(tx, mine.space_id, mine.key)
-            if row is None or self._is_free(row):
-                _idempotency.claim(tx, mine)
-            else:
-                there.append(row)
+            claimed = False
+            while not claimed and not there:
+                row = _idempotency.look(tx, mine.space_id, mine.key)
+                if row is None or self._is_free(row):
+                    claimed = _idempotency.claim(tx, mine, row)
+                else:
+                    there.append(row)
 
         mine.lost = False
         _at_work[mine.token] = Owner.of_this_moment()  # first: other threads take what nobody is at
@@ -223,8 +228,7 @@ class Claiming:
 
     def _receipt(self, uow_id: str) -> Receipt | None:
         with self._engine.reader() as reader:
-            record, parts = self._rows.unit(reader, uow_id), self._rows.receipt_parts(reader, uow_id)
-        return None if record is None or parts is None else rebuilt_receipt(record, parts, self._log)
+            return receipt_of(reader, self._rows, uow_id, log=self._log, sequencer=self.sequencer)
 
     def let_go(self, mine: Claim, *, used: bool = False) -> None:
         """Free the key, unless a unit was committed with the claim: then it is `used`."""

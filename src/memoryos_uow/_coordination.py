@@ -2,7 +2,7 @@
 
 Promise: a row appears before anything outside exists for it and goes only after every store has answered. Whoever acts
 on a row of somebody else's first takes it over: one conditional UPDATE on the epoch decides who that is, and the former
-owner, should it wake up, finds its epoch gone and changes nothing.
+owner, should it wake up, finds its epoch gone and changes nothing. Leases run by the ledger's clock (`_leases`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from memoryos_uow import _ambient, _owner
-from memoryos_uow._names import Operation
+from memoryos_uow import _leases, _owner
+from memoryos_uow._names import Dialect, Operation
 from memoryos_uow.abc import Redo
 
 if TYPE_CHECKING:
@@ -26,9 +26,16 @@ _LEASE_MS: Final = int(LEASE_S * 1000)
 
 _NO_UNIT: Final = "-"
 
-_INSERT: Final = """
-INSERT INTO uow_coordination (uow_id, state, epoch, owner, lease_until_ms, unit, plan) VALUES (?, ?, 1, ?, ?, ?, ?)
-"""
+_INSERT: Final = {
+    dialect: "INSERT INTO uow_coordination (uow_id, state, epoch, owner, lease_until_ms, unit, plan)"  # noqa: S608
+    f" VALUES (?, ?, 1, ?, {moment}, ?, ?)"
+    for dialect, moment in _leases.MOMENT.items()
+}
+_DECIDE: Final = {
+    dialect: f"UPDATE uow_coordination SET state = ?, lease_until_ms = {moment}"  # noqa: S608 - from `_leases`
+    " WHERE uow_id = ? AND epoch = ? AND state = 'preparing'"
+    for dialect, moment in _leases.MOMENT.items()
+}
 _UNSETTLED: Final = (
     "SELECT uow_id, state, epoch, owner, lease_until_ms, unit, plan FROM uow_coordination"
     " WHERE uow_id > ? ORDER BY uow_id LIMIT ?"
@@ -39,6 +46,20 @@ _TAKE_OVER: Final = (
     "UPDATE uow_coordination SET epoch = epoch + 1, owner = ?, lease_until_ms = ? WHERE uow_id = ? AND epoch = ?"
     " AND state = ?"
 )
+# Many recoverers at once wait for nobody, and cannot lock each other out; what decides is that epoch and state are as
+# they were, which is looked at once more under the lock.
+_TAKE_OVER_AMONG_MANY: Final = f"""
+UPDATE uow_coordination AS c SET epoch = c.epoch + 1, owner = ?, lease_until_ms = {_leases.MOMENT[Dialect.POSTGRESQL]}
+FROM unnest(CAST(? AS TEXT[]), CAST(? AS BIGINT[]), CAST(? AS TEXT[])) AS f(uow_id, epoch, state)
+WHERE c.uow_id = f.uow_id AND c.epoch = f.epoch AND c.state = f.state AND c.uow_id IN (
+  SELECT uow_id FROM uow_coordination WHERE uow_id = ANY(CAST(? AS TEXT[])) FOR UPDATE SKIP LOCKED
+)
+RETURNING c.uow_id
+"""  # noqa: S608 - from `_leases`
+# Whoever records an intent, decides or forgets waits for this, and this for them; readers do not.
+_SHUT_OUT: Final = "LOCK TABLE uow_coordination IN SHARE ROW EXCLUSIVE MODE"
+_TAKE_PART: Final = "LOCK TABLE uow_coordination IN ROW EXCLUSIVE MODE"
+_ALL: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,38 +93,31 @@ class Unsettled:
         return not is_running or _owner.is_gone(self.owner)
 
 
-def lease_ms() -> int:
-    """Return when a lease taken now ends."""
-    return _ambient.unix_ms() + _LEASE_MS
-
-
 def insert(
     tx: Transaction, uow_id: str, *, decided: bool, unit: Mapping[str, Any], plan: Mapping[str, Sequence[str]]
 ) -> None:
     """Write the row of a unit that this process owns, at epoch 1."""
     tx.execute(
-        _INSERT,
+        _INSERT[tx.dialect],
         (
             uow_id,
             _state(decided=decided),
             _owner.own_name(),
-            lease_ms(),
+            _leases.moment(tx, _LEASE_MS),
             json.dumps(unit, separators=(",", ":")),
             json.dumps(plan, separators=(",", ":")),
         ),
     )
 
 
-def decide(tx: Transaction, uow_id: str) -> bool:
+def decide(tx: Transaction, uow_id: str, epoch: int = 1) -> bool:
     """Turn this process's intent into a decision; return whether the unit is still ours to decide."""
-    return (
-        tx.execute(
-            "UPDATE uow_coordination SET state = 'committed', lease_until_ms = ?"
-            " WHERE uow_id = ? AND epoch = 1 AND state = 'preparing'",
-            (lease_ms(), uow_id),
-        )
-        == 1
-    )
+    return tx.execute(_DECIDE[tx.dialect], ("committed", _leases.moment(tx, _LEASE_MS), uow_id, epoch)) == 1
+
+
+def keep(tx: Transaction, uow_id: str) -> bool:
+    """Begin a new lease on this process's intent; return whether the unit is still ours."""
+    return tx.execute(_DECIDE[tx.dialect], ("preparing", _leases.moment(tx, _LEASE_MS), uow_id, 1)) == 1
 
 
 def take_over(tx: Transaction, found: Sequence[Unsettled]) -> list[Unsettled]:
@@ -112,12 +126,32 @@ def take_over(tx: Transaction, found: Sequence[Unsettled]) -> list[Unsettled]:
     Of the others somebody was faster, and that may be the owner: paused for a lease, it has woken up and decided since
     the look. Such a unit is not to be abandoned.
     """
+    own, until = _owner.own_name(), _leases.moment(tx, _LEASE_MS)
+    if tx.dialect is Dialect.POSTGRESQL:
+        ids, epochs = [one.uow_id for one in found], [one.epoch for one in found]
+        states = [_state(decided=one.decided) for one in found]
+        ours = {uow_id for (uow_id,) in tx.rows(_TAKE_OVER_AMONG_MANY, (own, until, ids, epochs, states, ids))}
+        return [one for one in found if one.uow_id in ours]
     span = (found[0].uow_id, found[-1].uow_id)
     now = {uow_id: as_is for uow_id, *as_is in tx.rows(_AS_IS, span)}
     taken = [one for one in found if now.get(one.uow_id) == [one.epoch, _state(decided=one.decided)]]
-    own, until = _owner.own_name(), lease_ms()
     tx.execute_many(_TAKE_OVER, ((own, until, one.uow_id, one.epoch, _state(decided=one.decided)) for one in taken))
     return taken
+
+
+def shut_out(tx: Transaction) -> None:
+    """Keep every unit from making anything outside until `tx` ends, and wait for those that are about to decide.
+
+    On SQLite the lock that `tx` holds does so.
+    """
+    if tx.dialect is Dialect.POSTGRESQL:
+        tx.execute(_SHUT_OUT)
+
+
+def take_part(tx: Transaction) -> None:
+    """Keep whoever calls `shut_out` waiting until `tx`, a unit's own, ends: it records no intent."""
+    if tx.dialect is Dialect.POSTGRESQL:
+        tx.execute(_TAKE_PART)
 
 
 def write_over(tx: Transaction) -> None:
@@ -133,7 +167,7 @@ def forget(tx: Transaction, uow_ids: Iterable[str]) -> None:
     tx.execute_many("DELETE FROM uow_coordination WHERE uow_id = ?", rows)
 
 
-def unsettled(reader: Reader, *, after: str = "", limit: int = -1) -> list[Unsettled]:
+def unsettled(reader: Reader, *, after: str = "", limit: int = _ALL) -> list[Unsettled]:
     """Return unsettled units in the order of their ids, from behind the id `after`."""
     rows = reader.rows(_UNSETTLED, (after, limit))
     return [

@@ -14,6 +14,10 @@ The commit, in one sitting:
 5.  PUBLISH and FORGET, only for stores outside: they show what was decided; once that is durable (`_unsynced`), the
     ledger forgets what recovery would have needed. A store that does not answer is noted, and recovery asks it again.
 
+Where a store's own commit decides (`LastResource`), that store comes last and holds its transaction open; SAVE puts all
+of the unit into the ledger, durable and unseen; and DECIDE_ELSEWHERE does what DECIDE does, with that store's commit
+right before the ledger's (`_last_resource`).
+
 Whatever is raised before the decision undoes everything, leaves a row that says so, and goes on to the caller.
 """
 
@@ -22,10 +26,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from memoryos_uow import _ambient, _coordination
+from memoryos_uow import _ambient, _coordination, _saving
+from memoryos_uow._backoff import delay_s
 from memoryos_uow._deciding import Deciding, Decision
 from memoryos_uow._describe import ending_record, own_columns, timing
 from memoryos_uow._group_commit import GroupCommit
+from memoryos_uow._last_resource import LastResources
 from memoryos_uow._leftovers import Leftovers, report_lost
 from memoryos_uow._protocol import DECIDED, Effect, Event, State
 from memoryos_uow._publishing import Publishing
@@ -35,7 +41,7 @@ from memoryos_uow._telling import ended
 from memoryos_uow._transactions import UnitTransactions, blaming
 from memoryos_uow._unsynced import Unsynced
 from memoryos_uow.abc import Capability, OutsideStore
-from memoryos_uow.errors import InDoubtError, LedgerBusy, UnitOfWorkError, UsageError
+from memoryos_uow.errors import InDoubtError, LedgerBusy, LedgerError, StoreError, UnitOfWorkError, UsageError
 from memoryos_uow.observers import Telemetry, TelemetryMode
 from memoryos_uow.receipts import make_pending
 
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
 
     from memoryos_uow._leftovers import Carried
     from memoryos_uow._receipt_log import ReceiptLog
+    from memoryos_uow._records import UnitRecord
     from memoryos_uow._registry import StoreRegistry
     from memoryos_uow._rows import LedgerRows
     from memoryos_uow._sequencer import Sequencer
@@ -53,6 +60,9 @@ if TYPE_CHECKING:
 
 # Asked before isinstance, which looks for every method of a protocol anew: about 20 us for each store of each unit.
 _INSIDE: Final = Capability.SAME_TRANSACTION
+
+_ASK_AGAIN_S: Final = 0.5
+"""How long to wait at most before asking once more what became of a commit."""
 
 
 _at_work: Final[set[str]] = set()
@@ -74,7 +84,8 @@ class Coordinator:
         self._unsynced = Unsynced(settled=self._leftovers.add_settled, settle=self.settle, at_work=_at_work)
         self.transactions = UnitTransactions(engine, rows, registry, self._leftovers)
         deciding = Deciding(rows, registry, self.transactions, _at_work, log=log)
-        self._group = GroupCommit(engine, self.transactions, deciding)
+        self.last = LastResources(engine, rows, registry, self.transactions, deciding)
+        self._group = GroupCommit(engine, self.transactions, deciding, self.last.decide)
         self.reading = Reading(engine, self.transactions)
         self.streaming = Streaming(rows, self.transactions)
         self.publishing = Publishing(engine, registry)
@@ -91,6 +102,9 @@ class Coordinator:
             Effect.FORGET: self._forget,
             Effect.RECORD_SILENCE: self._record_silence,
             Effect.PROVE_GONE: self._prove_gone,
+            Effect.SAVE: self.last.save,
+            Effect.DECIDE_ELSEWHERE: self._decide,
+            Effect.ASK: self.last.ask,
             Effect.UNDO: self.transactions.undo,
             Effect.ABANDON: self._abandon,
             Effect.RECORD: self._record,
@@ -127,7 +141,7 @@ class Coordinator:
 
     def fail(self, unit: UnitState, error: BaseException) -> None:
         """End `unit` because of `error`, unless its decision was asked for already."""
-        if unit.state not in (State.ACTIVE, State.PREPARING):
+        if unit.state not in (State.ACTIVE, State.PREPARING, State.PREPARED):
             return
         unit.error = error
         if isinstance(error, UnitOfWorkError) and error.uow_id in (None, unit.facts.uow_id):
@@ -141,7 +155,7 @@ class Coordinator:
         rowless = unit.state in (State.FINISHED, State.ROLLED_BACK) and not unit.buffer.count
         if not unit.was_told and not rowless:
             unit.was_told = True
-            self.telemetry.tell(lambda: (ended(unit),))
+            self.telemetry.tell(lambda: ended(unit))
 
     def _how_to_commit(self, unit: UnitState) -> Event:
         if not unit.buffer.count:
@@ -157,8 +171,9 @@ class Coordinator:
             if store is not None:
                 with blaming(unit, name):
                     tokens = store.plan(unit.facts, writes)
-                if tokens:
+                if tokens or self._registry.last(name) is not None:
                     unit.plan[name] = tokens
+        self.last.choose(unit)
         return Event.COMMIT_ASKED_OUTSIDE if unit.plan else Event.COMMIT_ASKED
 
     def _carry_out(self, unit: UnitState, event: Event | None) -> None:
@@ -171,7 +186,8 @@ class Coordinator:
     # Effects before the decision: each returns the event that it brought about, if any
 
     def _record_intent(self, unit: UnitState) -> Event:
-        # With the write lock held by the unit itself nobody can sweep or recover, and a row would not be seen.
+        # With the write lock held by the unit itself nobody can sweep or recover, and a row would not be seen. Where
+        # there is no such lock, its transaction keeps sweepers waiting.
         if unit.tx is None:
             self.at_work.add(unit.facts.uow_id)
             self.transactions.apart(
@@ -181,28 +197,40 @@ class Coordinator:
                 wait_s=self.transactions.patience_s(unit),
             )
             unit.has_intent = True
+        else:
+            _coordination.take_part(unit.tx)
         return Event.INTENT_RECORDED
 
     def _prepare(self, unit: UnitState) -> Event:
         writes = unit.buffer.by_store()
         for name in unit.plan:
-            unit.refuse_late()
-            with blaming(unit, name):
-                self._registry[name].prepare(unit.facts, writes[name])
-        return Event.PREPARED
+            if name != unit.last:
+                unit.refuse_late()
+                with blaming(unit, name):
+                    self._registry[name].prepare(unit.facts, writes[name])
+        last = None if unit.last is None else self._registry.last(unit.last)
+        if last is None:
+            return Event.PREPARED
+        unit.refuse_late()
+        with blaming(unit, last.name):
+            last.hold(unit.facts, writes[last.name])
+        return Event.HELD
 
     def _decide(self, unit: UnitState) -> Event | None:
         decision = Decision(unit)
         try:
             self._group.commit(decision)
-        except BaseException:
-            unit.receipt = decision.receipt if decision.stands or decision.answer_lost else None
+        except BaseException as error:
+            open_end = decision.answer_lost or decision.was_asked
+            unit.receipt = decision.receipt if decision.stands or open_end else None
             if decision.stands:  # a signal handler raised, yet the decision stands: state follows the durable fact
                 self._carry_out(unit, decision.event)
-            elif decision.answer_lost:
+            elif open_end:
                 self._carry_out(unit, Event.ANSWER_LOST)
-                if unit.state in DECIDED:  # the answer was found: it is not an error
+                if unit.state in DECIDED and isinstance(error, Exception):  # the answer was found: it is not an error
                     return None
+                if isinstance(error, InDoubtError):  # it was found as well, and is another one
+                    raise self.last.proven_gone(unit) from error
             raise
         unit.receipt = decision.receipt
         return decision.event
@@ -213,11 +241,12 @@ class Coordinator:
         unit.tx = None
         took = timing(unit)
         unit.commit_us = took.commit_us
-        self._leftovers.add_timing(took)
+        if self.sequencer is not None and self.log is not None and unit.receipt is not None:
+            make_pending(self.log.provable_later(unit.receipt), self.sequencer.expect(unit.facts.uow_id, took))
+        else:
+            self._leftovers.add_timing(took)
         if unit.sealed is not None and self.log is not None:
             self.log.release(unit.sealed)
-        if self.sequencer is not None and unit.receipt is not None:
-            make_pending(unit.receipt, self.sequencer.expect(unit.facts.uow_id))
 
     def _publish(self, unit: UnitState) -> Event:
         try:
@@ -242,29 +271,47 @@ class Coordinator:
             return  # the row in uow_coordination says the same, and recovery will say it again
 
     def _prove_gone(self, unit: UnitState) -> Event:
-        """Find out what became of a commit whose answer was lost; write over what a crash might bring back of it."""
+        """Find out what became of a commit whose answer was lost; write over what might come to light of it later.
+
+        The row that is written in its place has the unit's own id. Where the commit is still on its way, that row waits
+        for it, or it fails because of that row: the answer is final.
+        """
         unit.tx = None
         found: list[bool] = []
 
         def look(tx: EngineTransaction) -> None:
-            found.append(self._rows.exists(tx, unit.facts.uow_id))
+            found[:] = [self._rows.exists(tx, unit.facts.uow_id)]
             if not found[0]:
                 self._rows.insert_unit(tx, ending_record(unit, State.FAILED))
 
         try:
-            self.transactions.apart(look, wait_s=None, relaxed=False)
+            self._until_answered(lambda: self.transactions.apart(look, wait_s=None, relaxed=False))
             if found[0]:
                 self._engine.sync_log()  # its own commit could not
         except UnitOfWorkError as error:
+            cause = "disk failed" if self._engine.excludes_others else "connection was lost"
             raise InDoubtError(
-                "The disk failed during the commit, and whether the unit is committed cannot be told.",
-                hint=f"Look for unit {unit.facts.uow_id} in the ledger once the disk is sound, before doing it again.",
+                f"The {cause} during the commit, and whether the unit is committed cannot be told.",
+                hint=f"Look for unit {unit.facts.uow_id} in the ledger before doing it again, once it can be read.",
                 uow_id=unit.facts.uow_id,
             ) from error
         if not found[0]:
             unit.receipt = None
             return Event.PROVEN_GONE
         return Event.DECISION_FOUND
+
+    def _until_answered(self, ask: Callable[[], None]) -> None:
+        """Do `ask`; while a server is out of reach, or the commit asked about is in the way, for the busy timeout."""
+        begun, attempt = _ambient.monotonic_ns(), 0
+        while True:
+            try:
+                return ask()
+            except (LedgerError, StoreError):
+                over = (_ambient.monotonic_ns() - begun) / 1e9 >= self._engine.busy_timeout_s
+                if self._engine.excludes_others or over:
+                    raise
+            _ambient.sleep(delay_s(attempt, _ambient.random_fraction(), largest_s=_ASK_AGAIN_S))
+            attempt += 1
 
     # Effects of other ends
 
@@ -276,7 +323,7 @@ class Coordinator:
                 store.abandon(unit.facts.uow_id, tokens)
             except Exception:  # noqa: BLE001 - whatever a store raises here, the caller's own exception goes first
                 unit.has_intent = False  # its row stays, and recovery tries again
-        if unit.has_intent and unit.state is State.FAILED:
+        if unit.has_intent and unit.state is State.FAILED and not unit.is_saved:
             self._leftovers.add_settled(unit.facts.uow_id)
 
     def _record(self, unit: UnitState) -> None:
@@ -288,13 +335,19 @@ class Coordinator:
             self._leftovers.add_ending(record)
             return
         try:
-            self.transactions.apart(lambda tx: self._rows.insert_unit(tx, record))
+            self.transactions.apart(lambda tx: self._write_ending(tx, unit, record))
         except UnitOfWorkError as loss:
             # Held by others, or by this thread through another Ledger object: it is written later, if there is a later.
             if isinstance(loss, (LedgerBusy, UsageError)) and self._engine.usable:
                 self._leftovers.add_ending(record)
             else:
                 report_lost([record], type(loss).__name__)
+
+    def _write_ending(self, tx: EngineTransaction, unit: UnitState, record: UnitRecord) -> None:
+        self._rows.insert_unit(tx, record)
+        if unit.is_saved and unit.has_intent:  # at once: nobody else can write its records before
+            _saving.forget(tx, [record.uow_id])
+            _coordination.forget(tx, [record.uow_id])
 
     # Rows that come later
 

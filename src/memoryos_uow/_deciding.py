@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from memoryos_uow import _coordination, _idempotency
+from memoryos_uow import _coordination, _idempotency, _saving
 from memoryos_uow._describe import committed_record, describe, own_columns
 from memoryos_uow._protocol import Event
 from memoryos_uow._transactions import blaming
@@ -44,6 +44,8 @@ class Decision:
     receipt: Receipt | None = None
     row: int = 0
     """The number of the unit's row."""
+    was_asked: bool = False
+    """Another store was asked to commit, and has not refused."""
 
     @property
     def is_written(self) -> bool:
@@ -121,9 +123,14 @@ class Deciding:
             sign_receipt(receipt, sealed.signature)
             decision.receipt = self._log.provable(receipt, decision.unit.place.commit_seq)
 
+    def release(self, unit: UnitState) -> None:
+        """Let the log's head out that was sealed with this unit: its commit is durable."""
+        if unit.sealed is not None and self._log is not None:
+            self._log.release(unit.sealed)
+
     def _refuse_if_taken_over(self, unit: UnitState) -> None:
         """Turn the intent into a decision, before anything else: a record may have changed because of the takeover."""
-        if unit.has_intent and not _coordination.decide(self._transactions.open(unit), unit.facts.uow_id):
+        if unit.has_intent and not _coordination.decide(self._transactions.open(unit), unit.facts.uow_id, unit.epoch):
             raise ConflictError(
                 "Recovery took this unit over, because its process had not been heard of for too long.",
                 hint="Nothing was written. Run the whole block again.",
@@ -145,6 +152,8 @@ class Deciding:
         for name, entries in unit.owed.items():
             _coordination.insert_redo(tx, name, entries)
         uow_id = unit.facts.uow_id
+        if unit.is_saved:
+            _saving.forget(tx, [uow_id])
         if unit.owed:
             self._at_work.add(uow_id)
             if not unit.has_intent:
@@ -157,7 +166,7 @@ class Deciding:
     def _redo(self, unit: UnitState) -> Iterator[tuple[str, list[Redo]]]:
         for name in unit.stores():
             store = self._registry.publisher(name)
-            if store is not None:
+            if store is not None and name != unit.last:
                 with blaming(unit, name):
                     yield (
                         name,

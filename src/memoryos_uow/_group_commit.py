@@ -28,6 +28,8 @@ from memoryos_uow import _ambient
 from memoryos_uow.errors import LedgerBusy, LedgerError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from memoryos_uow._deciding import Deciding, Decision
     from memoryos_uow._transactions import UnitTransactions
     from memoryos_uow.engines._contract import Engine, EngineTransaction
@@ -63,8 +65,11 @@ class _Attempt:
 class GroupCommit:
     """Commits the units of one ledger."""
 
-    def __init__(self, engine: Engine, transactions: UnitTransactions, deciding: Deciding) -> None:
+    def __init__(
+        self, engine: Engine, transactions: UnitTransactions, deciding: Deciding, elsewhere: Callable[[Decision], None]
+    ) -> None:
         self._engine = engine
+        self._elsewhere = elsewhere  # has another store commit a unit that it decides
         self._transactions = transactions
         self._deciding = deciding
         self._mutex = threading.Lock()
@@ -78,7 +83,13 @@ class GroupCommit:
             UnitOfWorkError: it could not be; `decision` says whether its transaction may have been committed.
         """
         # A unit that holds the lock cannot join others; nor can one whose thread does: its leader might wait for it.
-        if decision.unit.tx is not None or not self._engine.excludes_others or self._engine.held_by_this_thread:
+        # One that another store decides has to be alone with that.
+        if (
+            decision.unit.tx is not None
+            or not self._engine.excludes_others
+            or self._engine.held_by_this_thread
+            or decision.unit.last is not None
+        ):
             self._commit_alone(decision)
             return
         self._engine.refuse_misuse()
@@ -101,6 +112,8 @@ class GroupCommit:
         assert tx is not None  # noqa: S101 - each was written into it
         for decision in batch:
             decision.unit.refuse_late()
+        if batch[0].unit.last is not None:
+            self._elsewhere(batch[0])
         tx.commit()
 
     def _takes_the_lead(self, attempt: _Attempt) -> bool:

@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from memoryos_uow import _ambient, _owner
+from memoryos_uow import _ambient, _leases, _owner
+from memoryos_uow._names import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,30 +29,45 @@ FORGOTTEN_AFTER_S: Final = 7 * 86_400
 SWEEP_STEP: Final = 20
 """How many expired rows one claim takes with it: it leaves at most one row, so they become fewer."""
 
-_LOOK: Final = (
-    "SELECT claim, owner, arguments, uow_id, result, expires_ms FROM uow_idempotency WHERE space_id = ? AND key = ?"
-)
-_CLAIM: Final = (
-    "INSERT INTO uow_idempotency (space_id, key, claim, owner, arguments, uow_id, result, created_ts, expires_ms)"
-    " VALUES (?, ?, ?, ?, ?, NULL, NULL, ?, ?)"
+_LOOK: Final = {
+    dialect: f"SELECT claim, owner, arguments, uow_id, result, expires_ms, {moment}"  # noqa: S608 - from `_leases`
+    " FROM uow_idempotency WHERE space_id = ? AND key = ?"
+    for dialect, moment in _leases.MOMENT.items()
+}
+# Only over the row that was seen: where there is no lock on all, another one may have come meanwhile.
+_CLAIM: Final = {
+    dialect: "INSERT INTO uow_idempotency"  # noqa: S608 - from `_leases`
+    " (space_id, key, claim, owner, arguments, uow_id, result, created_ts, expires_ms)"
+    f" VALUES (?, ?, ?, ?, ?, NULL, NULL, ?, {moment})"
     " ON CONFLICT (space_id, key) DO UPDATE SET claim = excluded.claim, owner = excluded.owner,"
     " arguments = excluded.arguments, uow_id = NULL, result = NULL, created_ts = excluded.created_ts,"
     " expires_ms = excluded.expires_ms"
-)
-_SETTLE: Final = (
-    "UPDATE uow_idempotency SET claim = NULL, owner = NULL, uow_id = ?, result = ?, expires_ms = ?"
-    " WHERE space_id = ? AND key = ? AND claim = ?"
-)
+    " WHERE uow_idempotency.claim IS ? AND uow_idempotency.uow_id IS ? AND uow_idempotency.expires_ms = ?"
+    for dialect, moment in _leases.MOMENT.items()
+}
+_SETTLE: Final = {
+    dialect: "UPDATE uow_idempotency SET claim = NULL, owner = NULL, uow_id = ?, result = ?,"  # noqa: S608
+    f" expires_ms = {moment} WHERE space_id = ? AND key = ? AND claim = ?"
+    for dialect, moment in _leases.MOMENT.items()
+}
+_PIN: Final = "UPDATE uow_idempotency SET owner = ?, expires_ms = ? WHERE space_id = ? AND key = ? AND claim = ?"
+_PINNED: Final = "a unit in doubt"
+"""As owner no process, so nobody finds it gone."""
+_FOR_EVER_MS: Final = 253_402_300_799_000
+"""The end of the year 9999."""
 # What returned nothing tells nothing, and is given back as before.
 _FORGET: Final = (
     "UPDATE uow_idempotency SET arguments = NULL, result = CASE WHEN result IS NULL THEN NULL ELSE ? END"
     " WHERE claim IS NULL AND uow_id IN (SELECT u.uow_id FROM uow_ledger AS l JOIN unit_of_work AS u"
     " ON u.rowid = l.unit WHERE l.commit_seq = ?)"
 )
-_SWEEP: Final = (
-    "DELETE FROM uow_idempotency WHERE id IN (SELECT id FROM uow_idempotency"
-    " WHERE expires_ms <= ?1 AND (claim IS NULL OR expires_ms <= ?2) ORDER BY expires_ms LIMIT ?3)"
-)
+_SKIP: Final = {Dialect.SQLITE: "", Dialect.POSTGRESQL: " FOR UPDATE SKIP LOCKED"}
+_SWEEP: Final = {
+    dialect: "DELETE FROM uow_idempotency WHERE (space_id, key) IN (SELECT space_id, key FROM uow_idempotency"  # noqa: S608
+    f" WHERE expires_ms <= {moment} AND (claim IS NULL OR expires_ms <= {moment})"
+    f" ORDER BY expires_ms LIMIT ?{_SKIP[dialect]})"
+    for dialect, moment in _leases.MOMENT.items()
+}
 
 
 ERASED: Final = "erased"
@@ -87,11 +103,13 @@ class KeyRow:
     uow_id: str | None
     result: str | None
     expires_ms: int
+    now_ms: int
+    """The time by the ledger's clock when it was found."""
 
     @property
     def is_answer(self) -> bool:
         """Whether a unit was committed under this key, and is remembered still."""
-        return self.claim is None and self.expires_ms > _ambient.unix_ms()
+        return self.claim is None and self.expires_ms > self.now_ms
 
     @property
     def is_free(self) -> bool:
@@ -99,26 +117,33 @@ class KeyRow:
         if self.claim is None:
             return not self.is_answer
         owner = self.owner or ""
-        return _owner.is_gone(owner) or (self.expires_ms <= _ambient.unix_ms() and not _owner.is_there(owner))
+        return _owner.is_gone(owner) or (self.expires_ms <= self.now_ms and not _owner.is_there(owner))
 
 
 def look(reader: Reader, space_id: str, key: str) -> KeyRow | None:
     """Return the row of a key, or None."""
-    found = reader.rows(_LOOK, (space_id, key))
+    found = reader.rows(_LOOK[reader.dialect], (_leases.moment(reader), space_id, key))
     return KeyRow(*found[0]) if found else None
 
 
-def claim(tx: Transaction, mine: Claim) -> None:
-    """Write a claim over whatever is there: the caller has seen, in the same transaction, that the key is free."""
-    until_ms = _ambient.unix_ms() + int(LEASE_S * 1000)
-    owner = _owner.own_name()
-    tx.execute(_CLAIM, (mine.space_id, mine.key, mine.token, owner, mine.arguments, _ambient.now_text(), until_ms))
+def claim(tx: Transaction, mine: Claim, seen: KeyRow | None) -> bool:
+    """Claim a key in place of the free row that was `seen`, None for none; return False if that is not so any more."""
+    until, owner = _leases.moment(tx, int(LEASE_S * 1000)), _owner.own_name()
+    row = (mine.space_id, mine.key, mine.token, owner, mine.arguments, _ambient.now_text(), until)
+    there = ("", "", -1) if seen is None else (seen.claim, seen.uow_id, seen.expires_ms)
+    return tx.execute(_CLAIM[tx.dialect], (*row, *there)) == 1
+
+
+def pin(tx: Transaction, mine: Claim) -> bool:
+    """Keep a claim whoever dies: another store decides its unit. Return False if the key was taken over meanwhile."""
+    return tx.execute(_PIN, (_PINNED, _FOR_EVER_MS, mine.space_id, mine.key, mine.token)) == 1
 
 
 def settle(tx: Transaction, mine: Claim, uow_id: str) -> bool:
     """Turn a claim into the answer that unit `uow_id` gives; return False if the key was taken over meanwhile."""
-    expires_ms = _ambient.unix_ms() + int(mine.ttl_s * 1000)
-    return tx.execute(_SETTLE, (uow_id, mine.result, expires_ms, mine.space_id, mine.key, mine.token)) == 1
+    expires = _leases.moment(tx, int(mine.ttl_s * 1000))
+    settled = tx.execute(_SETTLE[tx.dialect], (uow_id, mine.result, expires, mine.space_id, mine.key, mine.token))
+    return settled == 1
 
 
 def release(tx: Transaction, mine: Claim) -> None:
@@ -136,5 +161,5 @@ def forget_results(tx: Transaction, commits: Iterable[int]) -> None:
 
 def sweep(tx: Transaction, limit: int = SWEEP_STEP) -> int:
     """Remove at most `limit` expired answers and long forgotten claims; return how many there were."""
-    now = _ambient.unix_ms()
-    return tx.execute(_SWEEP, (now, now - FORGOTTEN_AFTER_S * 1000, limit))
+    now, long_ago = _leases.moment(tx), _leases.moment(tx, -FORGOTTEN_AFTER_S * 1000)
+    return tx.execute(_SWEEP[tx.dialect], (now, long_ago, limit))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from memoryos_uow import _keys, _opening_log, _receipt_tree, _validation
 from memoryos_uow._names import check_band, check_choice, check_identifier
 from memoryos_uow._times import check_time
-from memoryos_uow.errors import UsageError
+from memoryos_uow.errors import LedgerBusy, UsageError
 from memoryos_uow.statistics import GroupBy
 
 if TYPE_CHECKING:
@@ -43,11 +43,18 @@ class LedgerCare:
 
         Raises:
             UsageError: the ledger is of contract 1.0.0.
-            LedgerError: the ledger cannot be read, or its last commits cannot be made durable.
+            LedgerError: the ledger cannot be read, or its last commits cannot be made durable; `LedgerBusy`: units of
+                this process got no number in the log within ``busy_timeout`` (a ledger in PostgreSQL only).
         """
         log = self._opened.log
         if log is None:
             raise UsageError("A ledger of contract 1.0.0 has no receipts.", hint="Migrate it first.")
+        sequencer = self._opened.coordinator.sequencer
+        if sequencer is not None and not sequencer.settle(self._opened.engine.busy_timeout_s):
+            raise LedgerBusy(
+                "Units that this process has committed have no number in the receipt log yet.",
+                hint="Nothing of them is missing. Ask for the checkpoint again.",
+            )
         with self._settled_reader() as reader:
             head = _receipt_tree.head(reader, log.origin)
         if not self._opened.engine.syncs_commits:
@@ -93,6 +100,8 @@ class LedgerCare:
         """
         self._opened.engine.refuse_misuse()
         report = self._opened.recovery.run()
+        if self._opened.coordinator.sequencer is not None:
+            self._opened.coordinator.sequencer.number_all()
         self._opened.recovery.sweep()
         self._opened.claiming.sweep()
         if not self._rows.basic and self._opened.scrubbing.is_needed():
@@ -147,7 +156,7 @@ class LedgerCare:
         from memoryos_uow._verification import Verifier  # noqa: PLC0415 - much that most programs never need
 
         self._opened.engine.refuse_misuse()
-        self._opened.coordinator.settle()
+        self._opened.settle()
         return Verifier(
             self._opened.file.connect,
             self._opened.file.path,
@@ -213,6 +222,6 @@ class LedgerCare:
     def _settled_reader(self) -> Iterator[EngineReader]:
         """Lend a reader that sees everything about units that ended in this process."""
         self._opened.engine.refuse_misuse()
-        self._opened.coordinator.settle()
+        self._opened.settle()
         with self._opened.engine.reader() as reader:
             yield reader

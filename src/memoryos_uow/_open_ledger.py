@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from memoryos_uow import (
@@ -18,6 +19,7 @@ from memoryos_uow import (
     _log,
     _opening,
     _opening_log,
+    _pending,
     _receipt_log,
     _receipt_tree,
 )
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
     from memoryos_uow.engines._sql_guard import SqlGuard
     from memoryos_uow.signing import Signer
 
+
+CLOSE_S: Final = 5.0
+"""How long `close` may wait until units of this process have their numbers, where those come after the commit."""
 
 EXIT_WAIT_S: Final = 1.0
 """How long the process's exit may wait for a thread that is in the middle of a unit: it may never come back."""
@@ -153,7 +158,9 @@ class OpenLedger:
             raise
         ledger = cls(engine, rows, registry, guard=steps.guard(), log=log, limits=bounds)
         ledger.coordinator.sequencer = steps.sequencer(log, then=ledger.coordinator.settle)
+        ledger.claiming.sequencer = ledger.coordinator.sequencer
         ledger.content_key = secret
+        ledger.coordinator.last.content_key_for = ledger.content_key_for
         ledger.coordinator.telemetry = Telemetry(telemetry)
         if recover:
             ledger._recover_leftovers()
@@ -166,6 +173,8 @@ class OpenLedger:
         try:
             if self.recovery.is_needed():
                 self.recovery.run(budget_s=RECOVERY_BUDGET_S)
+            if self.coordinator.sequencer is not None:
+                self.coordinator.sequencer.look()
         except UnitOfWorkError as error:
             _log.warn("uow.recovery_delayed", reason=type(error).__name__)
         if not self.rows.basic:
@@ -206,8 +215,15 @@ class OpenLedger:
         """Have `signer` sign from the next unit on; the errors are those of `Ledger.change_signer`."""
         self.engine.refuse_misuse()
         log.refuse_put_back()
+        sequencer = self.coordinator.sequencer
+        with nullcontext() if sequencer is None else sequencer.pause():
+            self._hand_over(log, signer, old_key_lost=old_key_lost)
+
+    def _hand_over(self, log: ReceiptLog, signer: Signer | None, *, old_key_lost: bool) -> None:
         tx = self.engine.begin()
         try:
+            if self.coordinator.sequencer is not None:
+                _pending.fence_off(tx)
             in_use = _receipt_tree.end(tx).vkey
             if in_use is not None and log.signer is None and not old_key_lost:
                 raise _receipt_log.other_key(in_use, None)
@@ -230,6 +246,12 @@ class OpenLedger:
             )
         return self.engine
 
+    def settle(self) -> None:
+        """Have everything written about units that ended in this process, as far as that can be done soon."""
+        if self.coordinator.sequencer is not None:
+            self.coordinator.sequencer.settle()
+        self.coordinator.settle()
+
     def stores(self) -> dict[str, Store]:
         """Return the stores that are registered at the moment, by name."""
         return {store.name: store for store in self._registry}
@@ -244,7 +266,7 @@ class OpenLedger:
         if self.closed or self._pid != _ambient.process_id():
             return
         if self.coordinator.sequencer is not None:
-            self.coordinator.sequencer.close()
+            self.coordinator.sequencer.close(CLOSE_S if wait_s is None else wait_s)
         self.coordinator.settle()
         if self.log is not None:
             self.log.settle(self.engine.sync_log)

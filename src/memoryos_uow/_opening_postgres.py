@@ -12,6 +12,7 @@ from memoryos_uow import _migrations_postgres
 from memoryos_uow._migrations import Kind
 from memoryos_uow._opening import refuse_triggers
 from memoryos_uow._rows_postgres import PostgresRows
+from memoryos_uow._unfinished_copy import refuse_unfinished
 from memoryos_uow._sequencer import Sequencer
 from memoryos_uow.engines._pg_guard import PostgresGuard
 from memoryos_uow.engines.postgres import PostgresEngine
@@ -54,6 +55,7 @@ class DatabaseSteps:
         """
         engine = self.engine
         with engine.reader() as reader:
+            refuse_unfinished(reader, engine.place)
             state = _migrations_postgres.inspect(reader.connection, place=engine.place)
         _migrations_postgres.refuse_unfit(state, place=engine.place)
         if not self._migrate:
@@ -86,7 +88,7 @@ class DatabaseSteps:
 
     def guard(self) -> PostgresGuard:
         """Return what tells what statements of the application's would do."""
-        return PostgresGuard()
+        return PostgresGuard(self.engine)
 
     def sequencer(self, log: ReceiptLog | None, *, then: Callable[[], None]) -> Sequencer | None:
         """Return who gives units their numbers after their commits; `then` is called when it has."""

@@ -15,11 +15,14 @@ Promises (numbered; `check` asserts them for every transition when this module i
 5.  A final state is left by no event.
 6.  When the answer to the decision is lost, neither committed nor failed is claimed until the ledger proves one.
 7.  What a recoverer needs is forgotten only after every store has answered.
+8.  Another store's commit may decide a unit only once the ledger holds all of it, durable and unseen, so that anybody
+    can finish what that store has decided. While that commit's answer is lost, only the store itself is believed.
 
 States, and what may be trusted in each::
 
     ACTIVE       the block runs; writes are buffered (or lie in an open transaction, invisible to others)
     PREPARING    the block has ended well; bytes outside the ledger are made durable, then the decision is asked for
+    PREPARED     the ledger holds all of the unit, unseen; another store's commit, which is the decision, is asked for
     COMMITTED    the decision is durable; some store outside the ledger has not answered yet that it holds its part
     FINISHED     every store holds all of the unit
     ROLLED_BACK  the caller asked for it; no store holds anything of the unit
@@ -39,6 +42,12 @@ Transitions, and what whoever drives the unit has to do::
     COMMITTED  --published---------------> FINISHED     FORGET
     COMMITTED  --store silent------------> COMMITTED    RECORD_SILENCE      (listed as in doubt; recovery tries again)
     PREPARING  --answer lost-------------> IN_DOUBT     PROVE_GONE
+    PREPARING  --held--------------------> PREPARING    SAVE                (a store with LAST_RESOURCE decides)
+    PREPARING  --saved-------------------> PREPARED     DECIDE_ELSEWHERE
+    PREPARED   --decided-----------------> FINISHED     ANNOUNCE
+    PREPARED   --decided, more to do-----> COMMITTED    ANNOUNCE, PUBLISH
+    PREPARED   --answer lost-------------> IN_DOUBT     ASK
+    PREPARED   --failed------------------> FAILED       UNDO, ABANDON, RECORD
     IN_DOUBT   --proven gone-------------> FAILED       ABANDON             (that proof is the unit's row)
     IN_DOUBT   --decision found----------> COMMITTED    ANNOUNCE, PUBLISH
     ACTIVE     --rollback asked----------> ROLLED_BACK  UNDO, RECORD
@@ -46,6 +55,7 @@ Transitions, and what whoever drives the unit has to do::
     PREPARING  --failed------------------> FAILED       UNDO, ABANDON, RECORD
     FOUND      --decision found----------> COMMITTED    PUBLISH
     FOUND      --no decision found-------> FAILED       ABANDON, RECORD     (presumed abort)
+    FOUND      --undecided found---------> IN_DOUBT     ASK                 (all of it was saved: the store knows)
 """
 
 from __future__ import annotations
@@ -62,12 +72,15 @@ class State(StrEnum):
 
     ACTIVE = "active"
     PREPARING = "preparing"
+    PREPARED = "prepared"
     COMMITTED = "committed"
     FINISHED = "finished"
     ROLLED_BACK = "rolled_back"
     FAILED = "failed"
     IN_DOUBT = "in_doubt"
     FOUND = "found"
+
+    __hash__ = str.__hash__  # what enumerations have is a function in Python, and each transition is looked up by this
 
 
 class Event(Enum):
@@ -78,16 +91,21 @@ class Event(Enum):
     COMMIT_ASKED_OUTSIDE = "the block ended well; some store has bytes to make durable outside the ledger"
     INTENT_RECORDED = "the ledger says which bytes this unit is about to make outside"
     PREPARED = "all bytes outside the ledger are durable"
-    DECIDED = "the ledger's commit returned, and with it every store holds its part"
-    DECIDED_WITH_MORE = "the ledger's commit returned; stores outside have to publish their part"
+    HELD = "they are, and the store that will decide holds its part in an open transaction"
+    SAVED = "the ledger holds all of the unit, durable and unseen"
+    DECIDED = "the deciding commit returned, and the ledger's, and with it every store holds its part"
+    DECIDED_WITH_MORE = "the deciding commit returned, and the ledger's; stores outside have to publish their part"
     PUBLISHED = "every store outside has answered that it holds its part"
     STORE_SILENT = "a store outside could not answer"
-    ANSWER_LOST = "the ledger's commit neither returned nor surely failed"
-    PROVEN_GONE = "a later durable write of the ledger shows that the earlier one is not there"
+    ANSWER_LOST = "the deciding commit neither returned nor surely failed"
+    PROVEN_GONE = "a later durable write in the same place shows that the earlier one is not there"
     ROLLBACK_ASKED = "the caller wants none of it"
     FAILED = "an error ended the unit before its decision"
     DECISION_FOUND = "the ledger holds the decision of a unit whose owner is gone"
+    UNDECIDED_FOUND = "the ledger holds all of a unit, unseen, whose owner is gone: another store was to decide"
     NO_DECISION_FOUND = "the ledger holds the intent, but no decision, of a unit whose owner is gone"
+
+    __hash__ = object.__hash__  # as for State
 
 
 class Effect(Enum):
@@ -96,6 +114,9 @@ class Effect(Enum):
     RECORD_INTENT = "write into the ledger what is about to be made outside, and who is at it"
     PREPARE = "make bytes outside the ledger durable"
     DECIDE = "write everything in one ledger transaction and commit it"
+    SAVE = "keep all of the unit in the ledger, durable and unseen"
+    DECIDE_ELSEWHERE = "write everything in one ledger transaction, have the other store commit, then commit it"
+    ASK = "find out for good what became of the other store's commit, and do in the ledger what follows"
     ANNOUNCE = "keep how long it took, to be written later"
     PUBLISH = "have stores outside the ledger show what was decided"
     FORGET = "remove what a recoverer would have needed"
@@ -104,6 +125,8 @@ class Effect(Enum):
     UNDO = "roll back the open transaction, if any"
     ABANDON = "remove what was made outside the ledger"
     RECORD = "leave a row that says how the unit ended, and forget its intent"
+
+    __hash__ = object.__hash__  # as for State
 
 
 FINAL: Final = frozenset({State.FINISHED, State.ROLLED_BACK, State.FAILED})
@@ -121,6 +144,12 @@ _TABLE: Final[dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]]] = {
     (State.COMMITTED, Event.PUBLISHED): (State.FINISHED, (Effect.FORGET,)),
     (State.COMMITTED, Event.STORE_SILENT): (State.COMMITTED, (Effect.RECORD_SILENCE,)),
     (State.PREPARING, Event.ANSWER_LOST): (State.IN_DOUBT, (Effect.PROVE_GONE,)),
+    (State.PREPARING, Event.HELD): (State.PREPARING, (Effect.SAVE,)),
+    (State.PREPARING, Event.SAVED): (State.PREPARED, (Effect.DECIDE_ELSEWHERE,)),
+    (State.PREPARED, Event.DECIDED): (State.FINISHED, (Effect.ANNOUNCE,)),
+    (State.PREPARED, Event.DECIDED_WITH_MORE): (State.COMMITTED, (Effect.ANNOUNCE, Effect.PUBLISH)),
+    (State.PREPARED, Event.ANSWER_LOST): (State.IN_DOUBT, (Effect.ASK,)),
+    (State.PREPARED, Event.FAILED): (State.FAILED, (Effect.UNDO, Effect.ABANDON, Effect.RECORD)),
     (State.IN_DOUBT, Event.PROVEN_GONE): (State.FAILED, (Effect.ABANDON,)),
     (State.IN_DOUBT, Event.DECISION_FOUND): (State.COMMITTED, (Effect.ANNOUNCE, Effect.PUBLISH)),
     (State.ACTIVE, Event.ROLLBACK_ASKED): (State.ROLLED_BACK, (Effect.UNDO, Effect.RECORD)),
@@ -128,6 +157,7 @@ _TABLE: Final[dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]]] = {
     (State.PREPARING, Event.FAILED): (State.FAILED, (Effect.UNDO, Effect.ABANDON, Effect.RECORD)),
     (State.FOUND, Event.DECISION_FOUND): (State.COMMITTED, (Effect.PUBLISH,)),
     (State.FOUND, Event.NO_DECISION_FOUND): (State.FAILED, (Effect.ABANDON, Effect.RECORD)),
+    (State.FOUND, Event.UNDECIDED_FOUND): (State.IN_DOUBT, (Effect.ASK,)),
 }
 
 _DECISIONS: Final = frozenset(
@@ -136,6 +166,8 @@ _DECISIONS: Final = frozenset(
 
 _FAILURES: Final = frozenset({Event.FAILED, Event.PROVEN_GONE, Event.NO_DECISION_FOUND})
 _ANSWERS: Final = frozenset({Event.DECIDED, Event.DECIDED_WITH_MORE, Event.ANSWER_LOST})
+_ASKING: Final = frozenset({State.PREPARING, State.PREPARED})
+_DOUBTS: Final = frozenset({Event.ANSWER_LOST, Event.UNDECIDED_FOUND})
 _UNDONE: Final = frozenset({State.FAILED, State.ROLLED_BACK})
 
 
@@ -158,7 +190,7 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
 def check(state: State, event: Event, after: State, effects: tuple[Effect, ...]) -> None:
     """Assert the promises for one transition; the tests run it over the whole table and over seeded mistakes."""
     _promise(1, (after in DECIDED) == (event in _DECISIONS or event is Event.NOTHING_TO_DO))
-    _promise(1, state is State.PREPARING or event not in _ANSWERS)
+    _promise(1, state in _ASKING or event not in _ANSWERS)
     _promise(1, state is State.COMMITTED or event not in (Event.PUBLISHED, Event.STORE_SILENT))
     if Effect.DECIDE in effects:
         _promise(2, event in (Event.COMMIT_ASKED, Event.PREPARED))
@@ -176,12 +208,17 @@ def check(state: State, event: Event, after: State, effects: tuple[Effect, ...])
     _promise(4, state is not State.COMMITTED or after in DECIDED)
     _promise(4, (after is State.COMMITTED and event is not Event.STORE_SILENT) == (Effect.PUBLISH in effects))
     _promise(5, state not in FINAL)
-    _promise(6, (after is State.IN_DOUBT) == (event is Event.ANSWER_LOST))
+    _promise(6, (after is State.IN_DOUBT) == (event in _DOUBTS))
     if state is State.IN_DOUBT:
         _promise(6, event in (Event.PROVEN_GONE, Event.DECISION_FOUND))
     if Effect.FORGET in effects:
         _promise(7, event is Event.PUBLISHED)
     _promise(7, after is not State.FINISHED or event in (Event.NOTHING_TO_DO, Event.DECIDED, Event.PUBLISHED))
+    _promise(8, (after is State.PREPARED) == (event is Event.SAVED))
+    _promise(8, (Effect.DECIDE_ELSEWHERE in effects) == (event is Event.SAVED))
+    _promise(8, (Effect.SAVE in effects) == (event is Event.HELD))
+    if after is State.IN_DOUBT:
+        _promise(8, effects == ((Effect.PROVE_GONE,) if state is State.PREPARING else (Effect.ASK,)))
 
 
 def _promise(number: int, holds: bool) -> None:  # noqa: FBT001 - it reads as a sentence

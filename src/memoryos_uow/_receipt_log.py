@@ -52,10 +52,10 @@ class Sealed(NamedTuple):
     """The head of the log at the end of a transaction: to be released once that is durable."""
 
     size: int
-    text: str
-    """A signed checkpoint; without a signer an unsigned head."""
+    text: Callable[[], str]
+    """Returns a signed checkpoint; without a signer an unsigned head, which is worked out only when it is wanted."""
     signature: str | None
-    """What ``receipt_signature`` holds: `text` if it is signed."""
+    """What ``receipt_signature`` holds: that text if it is signed."""
     last: int
     """commit_seq of the last unit."""
     nodes: bytes
@@ -74,6 +74,8 @@ class ReceiptLog:
         self.head = head
         self.refusal: UnitOfWorkError | None = None
         """Why nothing may be appended, found at opening."""
+        self.hindrance: UnitOfWorkError | None = None
+        """Why the signer did not sign, where units are numbered after their commits; None once it has."""
         self.may_refuse = False
         """Whether there may be a reason to append nothing, so that it is worth a look before a block runs."""
         self._tree: _Tree | None = None
@@ -96,7 +98,22 @@ class ReceiptLog:
         self._tree = tree
         return nodes
 
-    def _read(self, tx: Transaction, log_end: LogEnd, commit_seq: int) -> _Tree:
+    def get_ready(self, reader: Reader, log_end: LogEnd) -> None:
+        """Be ready for `append_next`, which appends behind `log_end`; the errors are those of `append`."""
+        self._refuse(reader, log_end)
+        tree = self._tree
+        if tree is None or tree.last != log_end.commit_seq or tree.nodes != log_end.nodes:
+            self._tree = self._read(reader, log_end, 1)
+
+    def append_next(self, commit_seq: int, receipt: bytes) -> bytes:
+        """Do for one unit of many what `append` does, without looking at the rows again."""
+        tree = self._tree
+        assert tree is not None  # noqa: S101 - get_ready was called
+        nodes = b"".join(tree.frontier.append(_merkle.leaf_hash(receipt)))
+        tree.last, tree.nodes = commit_seq, nodes
+        return nodes
+
+    def _read(self, tx: Reader, log_end: LogEnd, commit_seq: int) -> _Tree:
         """Return the log as the rows have it."""
         self._tree = None
         if self._released is not None:
@@ -104,40 +121,43 @@ class ReceiptLog:
         if log_end.commit_seq is None:
             return _Tree(commit_seq, None, None, _merkle.Frontier())
         rows = _receipt_tree.LogRows(tx)
-        peaks = [rows.subtree(*subtree) for subtree in _merkle.complete_subtrees(0, rows.size)]
-        frontier = _merkle.Frontier(rows.size, peaks)
+        frontier = _merkle.Frontier(rows.size, rows.peaks())
         return _Tree(log_end.commit_seq - rows.size + 1, log_end.commit_seq, log_end.nodes, frontier)
 
     @staticmethod
-    def _refuse_shrunk(tx: Transaction, commit_seq: int, nodes: bytes) -> None:
+    def _refuse_shrunk(tx: Reader, commit_seq: int, nodes: bytes) -> None:
         if tx.rows("SELECT nodes FROM uow_ledger WHERE commit_seq = ?", (commit_seq,)) != [(nodes,)]:
             raise LedgerRollback(
                 "Units that this process has committed are no longer in the ledger: its file was put back or changed.",
                 hint="Nothing was written. Close the ledger, and see what became of its file.",
             )
 
-    def seal(self, tx: Transaction, log_end: LogEnd, units: Sequence[tuple[int, int]]) -> Sealed:
+    def seal(self, tx: Transaction | None, log_end: LogEnd, units: Sequence[tuple[int, int]]) -> Sealed:
         """Sign the log as it is now, and write the signature into the rows of `units`.
 
         These are all that the transaction has appended behind `log_end`, in order: commit_seq and row number of each.
+        Without `tx` nothing is written: whoever calls has just appended the last of them, and writes it.
 
         Raises:
             LedgerError: the signer could not sign; nothing may be committed then.
         """
         tree = self._tree
-        if tree is None or tree.last != units[-1][0]:  # the last to be appended was undone, behind a savepoint
+        if tx is not None and (tree is None or tree.last != units[-1][0]):
+            # The last to be appended was undone, behind a savepoint.
             tree = self._tree = self._read(tx, _receipt_tree.end(tx), 0)
-        size = tree.frontier.size
-        body = _notes.Head(_receipt_tree.epoch_origin(self.origin, log_end.epoch), size, tree.frontier.root()).text()
+        assert tree is not None  # noqa: S101 - something was appended
+        frontier, origin = tree.frontier, _receipt_tree.epoch_origin(self.origin, log_end.epoch)
         if self.signer is None:
-            return Sealed(size, _notes.unsigned(body), None, *tree.end())
-        note = _signed(body, self.signer)
+            return Sealed(frontier.size, partial(_unsigned, origin, frontier.copy()), None, *tree.end())
+        note = _signed(_notes.Head(origin, frontier.size, frontier.root()).text(), self.signer)
+        if tx is None:
+            return Sealed(frontier.size, partial(str, note), note, *tree.end())
         if log_end.vkey is None:
             tx.execute("INSERT INTO uow_keys (vkey, since_seq) VALUES (?, ?)", (self.signer.vkey, units[0][0]))
         tx.execute_many(
             "UPDATE unit_of_work SET receipt_signature = ? WHERE rowid = ?", [(note, row) for _, row in units]
         )
-        return Sealed(size, note, note, *tree.end())
+        return Sealed(frontier.size, partial(str, note), note, *tree.end())
 
     def refuse_put_back(self) -> None:
         """Raise LedgerRollback if the ledger was found put back when it was opened."""
@@ -151,6 +171,8 @@ class ReceiptLog:
             LedgerError, LedgerRollback: as `append`, but for what only the write lock can show.
         """
         self.refuse_put_back()
+        if self.hindrance is not None:
+            raise LedgerError(self.hindrance.message, hint=self.hindrance.hint) from self.hindrance
         with self.read() as reader:  # another process may have put the key aside meanwhile
             log_end = _receipt_tree.end(reader)
             self.may_refuse = False
@@ -173,8 +195,17 @@ class ReceiptLog:
         """Have `receipt`, which is that of the unit `commit_seq`, prove itself as long as the ledger is open."""
         return make_provable(receipt, partial(self._prove, commit_seq))
 
+    def provable_later(self, receipt: Receipt) -> Receipt:
+        """Have `receipt`, which is pending, prove itself once its unit has a number."""
+        return make_provable(receipt, partial(self._prove_unit, receipt.uow_id))
+
     def _prove(self, commit_seq: int, signature: str | None) -> str:
         with self.read() as reader:
+            return _receipt_tree.proof(reader, self.origin, commit_seq, signature)
+
+    def _prove_unit(self, uow_id: str, signature: str | None) -> str:
+        with self.read() as reader:
+            commit_seq = _receipt_tree.commit_seq_of(reader, uow_id)
             return _receipt_tree.proof(reader, self.origin, commit_seq, signature)
 
     def release(self, sealed: Sealed) -> None:
@@ -202,6 +233,11 @@ class ReceiptLog:
         """Let go of the file beside the ledger."""
         if self.head is not None:
             self.head.close()
+
+
+def _unsigned(origin: str, frontier: _merkle.Frontier) -> str:
+    """Return the head of a log that nobody signs."""
+    return _notes.unsigned(_notes.Head(origin, frontier.size, frontier.root()).text())
 
 
 def _signed(body: str, signer: Signer) -> str:

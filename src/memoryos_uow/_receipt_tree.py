@@ -31,14 +31,20 @@ class LogRows:
     def nodes(self, index: int) -> bytes:
         """Return what row `index` keeps: its leaf's hash and those of all complete subtrees that end with it."""
         found = self._reader.rows("SELECT nodes FROM uow_ledger WHERE commit_seq = ?", (self._first + index,))
-        wanted = _merkle.HASH_BYTES * _levels(index)
-        if not found or not isinstance(found[0][0], bytes) or len(found[0][0]) != wanted:
-            raise LedgerCorrupt(
-                f"The receipt log is damaged at leaf {index}: its row is missing or has not {wanted} bytes of hashes.",
-                hint="Nothing was changed. `memoryos-uow verify` names every row that is wrong.",
+        return _checked(index, found[0][0] if found else None)
+
+    def peaks(self) -> list[bytes]:
+        """Return the hashes of the complete subtrees that the log consists of, the largest first: in one question."""
+        subtrees = _merkle.complete_subtrees(0, self.size)
+        ends = [first + count - 1 for first, count in subtrees]
+        marks = ", ".join("?" * len(ends))
+        found = dict(
+            self._reader.rows(
+                f"SELECT commit_seq, nodes FROM uow_ledger WHERE commit_seq IN ({marks})",  # noqa: S608 - marks only
+                [self._first + end for end in ends],
             )
-        nodes: bytes = found[0][0]
-        return nodes
+        )
+        return [_checked(end, found.get(self._first + end))[-_merkle.HASH_BYTES :] for end in ends]
 
     def subtree(self, first: int, count: int) -> bytes:
         """Return the hash of the complete subtree of `count` leaves from leaf `first` on."""
@@ -50,6 +56,17 @@ class LogRows:
         if not 0 <= size <= self.size:
             raise UsageError(f"This log has {self.size} leaves, so there is no tree of {size}.")
         return size
+
+
+def _checked(index: int, nodes: object) -> bytes:
+    """Return what row `index` keeps, if it has the form of that."""
+    wanted = _merkle.HASH_BYTES * _levels(index)
+    if not isinstance(nodes, bytes) or len(nodes) != wanted:
+        raise LedgerCorrupt(
+            f"The receipt log is damaged at leaf {index}: its row is missing or has not {wanted} bytes of hashes.",
+            hint="Nothing was changed. `memoryos-uow verify` names every row that is wrong.",
+        )
+    return nodes
 
 
 def _levels(index: int) -> int:
@@ -93,6 +110,25 @@ def index_of(reader: Reader, commit_seq: int) -> int:
     """Return the leaf index of the unit with this commit_seq."""
     first: int = reader.rows("SELECT min(commit_seq) FROM uow_ledger")[0][0]
     return commit_seq - first
+
+
+def commit_seq_of(reader: Reader, uow_id: str) -> int:
+    """Return the number that the log has given to a unit.
+
+    Raises:
+        LedgerCorrupt: it has none.
+    """
+    found = reader.rows(
+        "SELECT l.commit_seq FROM unit_of_work AS u JOIN uow_ledger AS l ON l.unit = u.rowid WHERE u.uow_id = ?",
+        (uow_id,),
+    )
+    if not found:
+        raise LedgerCorrupt(
+            f"The unit {uow_id} is in the receipt log no more.",
+            hint="Nothing was changed. `memoryos-uow verify` names every row that is wrong.",
+        )
+    commit_seq: int = found[0][0]
+    return commit_seq
 
 
 class LogEnd(NamedTuple):

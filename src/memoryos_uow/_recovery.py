@@ -7,18 +7,18 @@ What a live process is at work on is left alone; what cannot be finished is repo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from memoryos_uow import _ambient, _coordination, _log, _owner, _protocol, _wal
+from memoryos_uow import _ambient, _coordination, _leases, _log, _owner, _protocol, _wal
 from memoryos_uow._backoff import delay_s
 from memoryos_uow._describe import abandoned_record
 from memoryos_uow._names import Band
 from memoryos_uow._protocol import Event, State
 from memoryos_uow._records import RecoveryReport
 from memoryos_uow._telling import Begun, recovered
-from memoryos_uow.abc import OutsideStore
+from memoryos_uow.abc import Fate, OutsideStore
 from memoryos_uow.engines.sqlite import SQLiteEngine
-from memoryos_uow.errors import LedgerError
+from memoryos_uow.errors import LedgerError, UnitOfWorkError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,18 @@ if TYPE_CHECKING:
 _BATCH: Final = 2_000
 _SWEEPS_TRIED: Final = 20
 _MAY_NAME_STORES: Final = (Band.GREEN, Band.AMBER)
+
+
+class _Asked(NamedTuple):
+    """Units that other stores were to decide: what came of asking those."""
+
+    committed: set[str]
+    stuck: list[str]
+
+    @property
+    def answered(self) -> set[str]:
+        """Units of which no more is to be done in this recovery than was."""
+        return self.committed.union(self.stuck)
 
 
 class Recovery:
@@ -61,15 +73,16 @@ class Recovery:
         while budget_s is None or (_ambient.monotonic_ns() - begun) / 1e9 < budget_s:
             with self._engine.reader() as reader:
                 batch = _coordination.unsettled(reader, after=after, limit=_BATCH)
+                now = _leases.now_ms(reader)
             if not batch:
                 break
             after = batch[-1].uow_id
-            report += self._recover(self._take_over(batch))
+            report += self._recover(self._take_over(batch, now))
         return report
 
-    def _take_over(self, batch: Sequence[Unsettled]) -> list[Unsettled]:
+    def _take_over(self, batch: Sequence[Unsettled], now: int) -> list[Unsettled]:
         """Become the owner of those that are free."""
-        now, own = _ambient.unix_ms(), _owner.own_name()
+        own = _owner.own_name()
         free = [
             one
             for one in batch
@@ -96,10 +109,31 @@ class Recovery:
         # The protocol has the word; here its answers are carried out for many units at once.
         _protocol.step(State.FOUND, Event.DECISION_FOUND)
         _protocol.step(State.FOUND, Event.NO_DECISION_FOUND)
-        report = self._forward([one for one in taken if one.decided]) + self._back(undecided)
+        asked = self._ask(undecided)
+        report = RecoveryReport(in_doubt=tuple(asked.stuck))
+        report += self._forward([one for one in taken if one.decided or one.uow_id in asked.committed])
+        report += self._back([one for one in undecided if one.uow_id not in asked.answered])
         if taken:
             telemetry.tell(lambda: recovered(report, taken, begun, silent))
         return report
+
+    def _ask(self, undecided: list[Unsettled]) -> _Asked:
+        """ASK the stores that were to decide units, and apply those that are committed."""
+        asked = _Asked(set(), [])
+        last = self._coordinator.last
+        for one in undecided:
+            saved = last.find(one.uow_id)
+            if saved is None:
+                continue
+            _protocol.step(State.FOUND, Event.UNDECIDED_FOUND)
+            try:
+                if last.fate(one.uow_id, saved) is Fate.COMMITTED:
+                    last.finish(one, saved)
+                    asked.committed.add(one.uow_id)
+            except UnitOfWorkError as error:
+                _warn_in_doubt(one, stores=[saved.store], reason=type(error).__name__)
+                asked.stuck.append(one.uow_id)
+        return asked
 
     def _named_silent(self, uow_ids: list[str]) -> set[str]:
         try:
@@ -142,6 +176,7 @@ class Recovery:
             for one in gone:
                 if not self._rows.exists(tx, one.uow_id):
                     self._rows.insert_unit(tx, abandoned_record(one.uow_id, one.unit))
+            self._coordinator.last.forget(tx, [one.uow_id for one in gone])
             _coordination.forget(tx, [one.uow_id for one in gone])
 
         if gone:
@@ -186,6 +221,7 @@ class Recovery:
 
         def sweep(tx: EngineTransaction) -> None:
             nonlocal done
+            _coordination.shut_out(tx)
             if self._log_ends_here():
                 # Nor may a power cut bring back a record that was deleted and refers to the bytes.
                 self._engine.sync_log()

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _ambient, _catalog, _schema
 from memoryos_uow._names import Dialect, check_store_name
-from memoryos_uow.abc import NEEDED, Capability, LazyPublisher, OutsideStore, Publisher, Store
+from memoryos_uow.abc import NEEDED, Capability, LastResource, LazyPublisher, OutsideStore, Publisher, Store
 from memoryos_uow.errors import StoreError, UsageError
 from memoryos_uow.stores._kinds import recorded_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from memoryos_uow.abc import Home, Reader, Transaction
     from memoryos_uow.engines._contract import EngineTransaction
@@ -39,6 +39,7 @@ class StoreRegistry:
         self._outside: dict[str, OutsideStore | None] = {}
         self._publishers: dict[str, Publisher | None] = {}
         self._lazy: dict[str, LazyPublisher | None] = {}
+        self._last: dict[str, LastResource | None] = {}
         self._own: set[str] = set()  # the library's own, which users cannot name and which are always ready
         self._implicit: set[str] = set()  # names that `make_unknown` turned into stores
         self._ready: set[str] = set()
@@ -48,6 +49,8 @@ class StoreRegistry:
         self._schema_version: int | None = None
         self.exist = False
         """Whether the ledger has the tables that stores need."""
+        self.saves = False
+        """Whether some store of the ledger can decide units, so that there may be saved ones (`_saving`)."""
 
     def add_recorded(self, reader: Reader) -> None:
         """Take in every store that the ledger records and whose kind is installed."""
@@ -140,12 +143,20 @@ class StoreRegistry:
             self._sort(self._stores[name])
         return self._lazy[name]
 
+    def last(self, name: str) -> LastResource | None:
+        """Return the store called `name` if by default its own commit decides."""
+        if name not in self._last:
+            self._sort(self._stores[name])
+        return self._last[name]
+
     def _sort(self, store: Store) -> None:
         """Find out once what `isinstance` would look up anew each time, method by method: about 20 us."""
         inside = store.capability is Capability.SAME_TRANSACTION
         self._outside[store.name] = store if not inside and isinstance(store, OutsideStore) else None
         self._publishers[store.name] = store if not inside and isinstance(store, Publisher) else None
         self._lazy[store.name] = store if not inside and isinstance(store, LazyPublisher) else None
+        decides = store.capability is Capability.LAST_RESOURCE
+        self._last[store.name] = store if decides and isinstance(store, LastResource) else None
 
     # Readiness
 
@@ -158,6 +169,7 @@ class StoreRegistry:
         """Attach every store; return whether some of them, or the tables they share, must be set up."""
         recorded = self._recorded(reader)
         self.exist = recorded is not None
+        self.saves = _saves(recorded)
         self._ready = set(self._own)
         for store in self:
             if store.name not in self._ready:
@@ -171,6 +183,7 @@ class StoreRegistry:
     def _attach_again(self, reader: Reader) -> bool:
         """Do the same for an open ledger, where one store that is out of order must not stop units of the others."""
         recorded = self._recorded(reader)
+        self.saves = _saves(recorded)
         self._ready = set(self._own)
         self._broken.clear()
         for store in self:
@@ -228,6 +241,7 @@ class StoreRegistry:
     def _set_up(self, tx: Transaction, store: Store, recorded: dict[str, tuple[str, Any]] | None) -> None:
         _, config = (recorded or {}).get(store.name, (store.kind, None))
         config = store.setup(tx, config)
+        self.saves = self.saves or _saves({store.name: (store.kind, config)})
         tx.execute(
             "INSERT INTO uow_stores (name, kind, config, registered_ts) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (name) DO UPDATE SET config = excluded.config",
@@ -271,6 +285,10 @@ class StoreRegistry:
                 problems.append((store.name, error))
         for name, problem in problems:
             raise StoreError(f"The store {name!r} could not be closed.", store=name) from problem
+
+
+def _saves(recorded: Mapping[str, tuple[str, Any]] | None) -> bool:
+    return any(isinstance(config, dict) and config.get("saves") for _, config in (recorded or {}).values())
 
 
 def _refuse_empty_claims(store: Store) -> None:

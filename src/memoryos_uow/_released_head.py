@@ -22,6 +22,7 @@ from memoryos_uow._canonical import sha256_hex
 from memoryos_uow.errors import VerificationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from memoryos_uow._notes import Head
@@ -90,15 +91,15 @@ class ReleasedHead:
         self._file: int | None = None
         self._useless = False
         self._size = -1
-        self._waiting: str | None = None
+        self._waiting: Callable[[], str] | None = None
 
-    def write(self, size: int, text: str) -> None:
-        """Keep `text`, the head of a log with `size` leaves, unless a later one is kept already."""
+    def write(self, size: int, text: Callable[[], str]) -> None:
+        """Keep what `text` returns, the head of a log with `size` leaves, unless a later one is kept already."""
         with self._lock:
             if size > self._size:
                 self._size = size
                 if self._at_once:
-                    self._put(text)
+                    self._put(text())
                 else:
                     self._waiting = text
 
@@ -111,7 +112,7 @@ class ReleasedHead:
         """Write what waits: the caller has made the ledger durable."""
         with self._lock:
             if self._waiting is not None:
-                self._put(self._waiting)
+                self._put(self._waiting())
                 self._waiting = None
 
     def start_again(self, text: str) -> None:

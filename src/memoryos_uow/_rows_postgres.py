@@ -9,16 +9,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _pending
-from memoryos_uow._rows import LedgerRows, Position, digest_bytes, milliseconds
+from memoryos_uow._records import WriteRecord
+from memoryos_uow._rows import WRITE_COLUMNS, LedgerRows, Position, digest_bytes, milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from memoryos_uow._records import UnitRecord
     from memoryos_uow._rows import Timing
-    from memoryos_uow.abc import Transaction
+    from memoryos_uow.abc import Reader, Transaction
+    from memoryos_uow.engines._contract import EngineTransaction
     from memoryos_uow.engines.postgres import PostgresEngine
     from memoryos_uow.receipts import Described, ReceiptWrite
+
+_TIMES_OF_UNITS: Final = (
+    "UPDATE unit_of_work AS u SET total_execution_time_ms = n.execution, commit_time_ms = n.commit"
+    " FROM unnest(CAST(? AS TEXT[]), CAST(? AS BIGINT[]), CAST(? AS BIGINT[])) AS n(uow_id, execution, commit)"
+    " WHERE u.uow_id = n.uow_id"
+)
+_TIMES_IN_LOG: Final = (
+    "UPDATE uow_ledger AS l SET execution_us = n.execution, commit_us = n.commit"
+    " FROM unnest(CAST(? AS TEXT[]), CAST(? AS BIGINT[]), CAST(? AS BIGINT[])) AS n(uow_id, execution, commit)"
+    " WHERE l.unit = n.uow_id"
+)
+_PENDING_WRITES: Final = (
+    f"SELECT {', '.join(f'w.{column}' for column in WRITE_COLUMNS)} FROM uow_pending AS p JOIN uow_writes AS w"  # noqa: S608
+    " ON w.id >= p.first_write AND w.id < p.first_write + p.write_count WHERE p.uow_id = ? ORDER BY w.id"
+)
 
 STREAM_BLOCK: Final = 2**40
 """How many consecutive ids a unit takes of which nobody knows yet how many writes it will have."""
@@ -40,7 +57,7 @@ class PostgresRows(LedgerRows):
         tx: Any,
         record: UnitRecord,
         described: Described,
-        position: Position,
+        position: Position,  # noqa: ARG002
         nodes: bytes,  # noqa: ARG002
     ) -> Any:
         """Write everything about a committed unit; nothing of it is asked for, so it travels with the commit."""
@@ -57,7 +74,6 @@ class PostgresRows(LedgerRows):
             _pending.insert_text(),
             (
                 record.uow_id,
-                position.commit_seq,
                 digest_bytes(receipt.context),
                 digest_bytes(described.context_nonce),
                 digest_bytes(receipt.nonce),
@@ -92,14 +108,25 @@ class PostgresRows(LedgerRows):
                 tuple(map(list, zip(*nonces, strict=True))),
             )
 
-    def fill_in(self, tx: Transaction, timings: Iterable[Timing]) -> None:
+    def fill_in(self, tx: Any, timings: Iterable[Timing]) -> None:
         """Write how long committed units took: those that have their numbers."""
-        for timing in sorted(timings, key=lambda one: one.uow_id):
-            tx.execute(
-                "UPDATE unit_of_work SET total_execution_time_ms = ?, commit_time_ms = ? WHERE uow_id = ?",
-                (milliseconds(timing.execution_us), milliseconds(timing.commit_us), timing.uow_id),
-            )
-            tx.execute(
-                "UPDATE uow_ledger SET execution_us = ?, commit_us = ? WHERE unit = ?",
-                (timing.execution_us, timing.commit_us, timing.uow_id),
-            )
+        fill_in(tx, timings)
+
+    def _writes(self, reader: Reader, uow_id: str, commit_seq: int | None) -> Iterator[WriteRecord]:
+        """Yield a unit's writes; the ids of one without a number stand in its pending row."""
+        if commit_seq is None:
+            found = reader.rows(_PENDING_WRITES, (uow_id,))
+            if found:
+                return (WriteRecord(*row) for row in found)
+        return super()._writes(reader, uow_id, commit_seq)
+
+
+def fill_in(tx: EngineTransaction, timings: Iterable[Timing]) -> None:
+    """Write how long committed units took that have their numbers: in the order of their ids, as everybody does."""
+    ordered = sorted(timings, key=lambda one: one.uow_id)
+    if not ordered:
+        return
+    ids = [one.uow_id for one in ordered]
+    execution, commit = [one.execution_us for one in ordered], [one.commit_us for one in ordered]
+    tx.later(_TIMES_OF_UNITS, (ids, list(map(milliseconds, execution)), list(map(milliseconds, commit))))
+    tx.later(_TIMES_IN_LOG, (ids, execution, commit))

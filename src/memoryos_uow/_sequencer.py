@@ -1,243 +1,298 @@
-"""Gives units on PostgreSQL their numbers in the receipt log, after their commits: one sequencer at a time.
+"""Gives units on PostgreSQL their numbers in the receipt log, after their commits: one process at a time.
 
 Promise: the log is the same as on SQLite, without gaps, each unit once; a unit that could have seen what another one
 wrote comes after it. Commits never wait for this: they leave a row in ``uow_pending``, and the process that committed
-wakes its own sequencer. Whichever process has the lease numbers the units of all; one that was paused and comes back
-finds its epoch gone, and changes nothing. Units that were committed by a process that died are numbered by the next one
-that opens the ledger or commits.
+wakes a thread of its own. Whichever process has the lease numbers the units of all (`_numbering`); the others look
+whether theirs have been. Units of a process that died are numbered by the next one that commits, or opens the ledger.
 
-One turn: take the lease; read what waits; make receipts and leaves; sign once; write all of it in one transaction that
-begins by proving the lease.
+The thread waits a moment before each turn, so that units come together, unless somebody waits for a number; and it ends
+when there has been nothing to do for a while.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from memoryos_uow import _ambient, _log, _owner, _pending, _receipt_tree
+from memoryos_uow import _ambient, _log, _pending
 from memoryos_uow._backoff import delay_s
-from memoryos_uow._rows import CONTEXT_PREFIX, digest_text
-from memoryos_uow.errors import LedgerBusy, UnitOfWorkError
-from memoryos_uow.receipts import RECEIPT_TYPE, Numbered, Receipt
+from memoryos_uow._numbering import Numbering
+from memoryos_uow._rows import digest_text
+from memoryos_uow._rows_postgres import fill_in
+from memoryos_uow.errors import LedgerBusy, LedgerRollback, UnitOfWorkError
+from memoryos_uow.receipts import Numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from memoryos_uow._pending import PendingUnit
     from memoryos_uow._receipt_log import ReceiptLog
-    from memoryos_uow._receipt_tree import LogEnd
-    from memoryos_uow.engines._contract import Engine, EngineTransaction
+    from memoryos_uow._rows import Timing
+    from memoryos_uow.engines._contract import Engine
 
-BATCH_MAX: Final = 1000
-LEASE_MS: Final = 5_000
-_POLL_S: Final = 0.05
-_CLOSE_S: Final = 5.0
+GATHER_S: Final = 0.01
+"""How long units wait for others, so that one transaction and one signature are for many."""
+SETTLE_S: Final = 1.0
+"""How long a question about the ledger waits for units of this process."""
+_LONGEST_S: Final = 0.5
+_IDLE_S: Final = 2.0
+_ASKED_AT_ONCE: Final = 10_000
 
-_NOW_MS: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
-_TAKE: Final = (
-    f"UPDATE uow_sequencer SET epoch = epoch + 1, owner = ?, lease_until_ms = {_NOW_MS} + {LEASE_MS}"  # noqa: S608
-    f" WHERE id = 1 AND (owner IS NULL OR owner = ? OR lease_until_ms < {_NOW_MS}) RETURNING epoch"
-)
-_PROVE: Final = (
-    f"UPDATE uow_sequencer SET lease_until_ms = {_NOW_MS} + {LEASE_MS} WHERE id = 1 AND epoch = ? AND owner = ?"  # noqa: S608
-)
-_GIVE_BACK: Final = "UPDATE uow_sequencer SET owner = NULL WHERE id = 1 AND epoch = ? AND owner = ?"
 _NUMBERED: Final = (
-    "SELECT l.space_seq, l.prev, u.receipt_signature FROM uow_ledger AS l JOIN unit_of_work AS u ON u.uow_id = l.unit"
-    " WHERE l.unit = ?"
+    "SELECT u.uow_id, l.space_seq, l.prev, u.receipt_signature FROM unit_of_work AS u"
+    " LEFT JOIN uow_ledger AS l ON l.unit = u.uow_id WHERE u.uow_id = ANY(CAST(? AS TEXT[]))"
 )
+
+
+class _Waiter:
+    """What is known of a unit of which this process wants to know the number."""
+
+    __slots__ = ("error", "event", "numbered", "timing")
+
+    def __init__(self, timing: Timing | None) -> None:
+        self.event = threading.Event()
+        self.numbered: Numbered | None = None
+        self.error: UnitOfWorkError | None = None
+        self.timing = timing
+
+    def end(self, numbered: Numbered | None, error: UnitOfWorkError | None = None) -> None:
+        """Tell everybody who waits."""
+        self.numbered, self.error = numbered, error
+        self.event.set()
 
 
 class Sequencer:
-    """Numbers the units of one ledger, from a thread of this process that runs while there is something to do."""
+    """Has the units of one ledger numbered; threads may share it."""
 
     def __init__(self, engine: Engine, log: ReceiptLog, *, then: Callable[[], None]) -> None:
+        """`then` is called in the thread after each turn."""
         self._engine = engine
-        self._log = log
         self._then = then
-        self._owner = f"{_owner.own_name()}/{_ambient.random_hex()[:8]}"  # two ledger objects of a process are two
+        self._numbering = Numbering(engine, log)
+        self._turning = threading.RLock()
         self._mutex = threading.Lock()
-        self._waiting: dict[str, threading.Event] = {}
+        self._waiting: dict[str, _Waiter] = {}
         self._wanted = threading.Event()
+        self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._trouble: UnitOfWorkError | None = None
+        """Why the last turn failed."""
 
-    # What units ask for
+    # What others ask for
 
-    def expect(self, uow_id: str) -> Callable[[float | None], Numbered]:
-        """Have the unit, whose commit has just returned, numbered soon; return how to wait for that."""
+    def expect(self, uow_id: str, timing: Timing | None = None) -> Callable[[float | None], Numbered]:
+        """Have a unit whose commit has returned numbered soon; return how to wait for that.
+
+        `timing` is written with the number, or as soon as somebody else has given it.
+        """
         with self._mutex:
-            self._waiting[uow_id] = threading.Event()
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._work, name="memoryos-uow sequencer", daemon=True)
-                self._thread.start()
-        self._wanted.set()
-        return partial(self.wait, uow_id)
+            waiter = self._waiting.get(uow_id)
+            if waiter is None:
+                waiter = self._waiting[uow_id] = _Waiter(timing)
+            self._wake()
+        return partial(self._wait, uow_id, waiter)
 
-    def wait(self, uow_id: str, timeout: float | None) -> Numbered:
+    def look(self) -> None:
+        """Have numbered what others may have left."""
+        with self._engine.reader() as reader:
+            if not _pending.exist(reader):
+                return
+        with self._mutex:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have a turn taken soon; the caller holds the mutex."""
+        self._wanted.set()
+        if self._thread is None and not self._closed:
+            thread = threading.Thread(target=self._work, name="memoryos-uow sequencer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # none can be had: too many, or the interpreter is ending; `_wait` and `close` do it
+                return
+            self._thread = thread
+
+    def _wait(self, uow_id: str, waiter: _Waiter, timeout: float | None) -> Numbered:
         """Wait until the unit has its number.
 
         Raises:
             LedgerBusy: it has none after `timeout` seconds (default: the ledger's busy timeout).
+            LedgerRollback: the unit is not in the ledger any more.
+            UsageError: the ledger was closed before, or this process was forked.
         """
-        event = self._waiting.get(uow_id)
-        if event is not None:
-            event.wait(self._engine.busy_timeout_s if timeout is None else timeout)
-        with self._engine.reader() as reader:
-            found = reader.rows(_NUMBERED, (uow_id,))
-        if not found:
+        if not waiter.event.is_set():
+            self._engine.refuse_misuse()
+            with self._mutex:
+                self._waiting.setdefault(uow_id, waiter)
+                self._hurry.set()
+                self._wake()
+                alone = self._thread is None
+            if alone:
+                self._try_turn()
+            waiter.event.wait(_bounded(self._engine.busy_timeout_s if timeout is None else timeout))
+        if waiter.error is not None:
+            raise waiter.error
+        if waiter.numbered is None:
             raise LedgerBusy(
                 f"The unit {uow_id} is committed, and has no number in the receipt log yet.",
-                hint="Ask for its receipt again: ledger.receipt(uow_id). Nothing of the unit is missing.",
+                hint="Nothing of the unit is missing. Ask for its receipt again: ledger.receipt(uow_id).",
                 uow_id=uow_id,
-            )
-        space_seq, prev, signature = found[0]
-        return Numbered(space_seq, digest_text(prev), signature)
+            ) from self._trouble
+        return waiter.numbered
+
+    def settle(self, wait_s: float | None = None) -> bool:
+        """Wait until everything is numbered that this process has committed; return whether it is.
+
+        `wait_s`: for so many seconds at most, by default `SETTLE_S`.
+        Does not wait as long as nothing can be numbered, for whatever reason.
+        """
+        if self._trouble is not None:
+            return not self._waiting
+        with self._mutex:
+            waiters = list(self._waiting.values())
+            if waiters:
+                self._hurry.set()
+                self._wake()
+        end = _ambient.monotonic_ns() + int((SETTLE_S if wait_s is None else wait_s) * 1e9)
+        for waiter in waiters:
+            while not waiter.event.wait(max(0.0, min(_LONGEST_S, (end - _ambient.monotonic_ns()) / 1e9))):
+                if self._trouble is not None or _ambient.monotonic_ns() >= end or self._thread is None:
+                    return False
+        return True
+
+    def number_all(self) -> None:
+        """Number what waits now, whoever committed it; what somebody else is at is left to that one.
+
+        Raises:
+            LedgerError: nothing can be numbered now.
+        """
+        self._turn()
+
+    def pause(self) -> threading.RLock:
+        """Return what keeps this process from numbering as long as it is held."""
+        return self._turning
 
     # The thread
 
     def _work(self) -> None:
         attempt = 0
         while not self._closed:
-            self._wanted.wait()
+            if not self._wanted.wait(_IDLE_S) and self._may_end():
+                return
             self._wanted.clear()
-            try:
-                busy = self.turn()
-                attempt = 0
-            except UnitOfWorkError as error:
-                _log.warn("uow.numbering_delayed", reason=type(error).__name__)
-                busy, attempt = True, attempt + 1
-            if busy and not self._closed:
-                threading.Event().wait(_POLL_S if not attempt else delay_s(attempt, _ambient.random_fraction()))
+            self._hurry.wait(GATHER_S if not attempt else delay_s(attempt, 1.0, first_s=GATHER_S, largest_s=_LONGEST_S))
+            self._hurry.clear()
+            if not self._closed:
+                # Others may be at it; so looking again and again costs less and less.
+                attempt = attempt + 1 if self._try_turn() else 0
+
+    def _may_end(self) -> bool:
+        with self._mutex:
+            if self._wanted.is_set() or self._waiting:
                 self._wanted.set()
+                return False
+            self._thread = None
+        return True
 
-    def turn(self) -> bool:
-        """Number what waits, if nobody else does; return whether units of this process wait still."""
-        epoch = self._take_lease()
-        if epoch is not None:
-            try:
-                while self._number(epoch):
-                    pass
-            finally:
-                self._give_back(epoch)
-        with self._mutex:
-            mine = list(self._waiting)
-        if mine:
-            with self._engine.reader() as reader:
-                left = _pending.waits(reader, mine)
+    def _try_turn(self) -> bool:
+        """Take a turn; return whether it has to be tried again, for units of this process that still wait."""
+        try:
+            left = self._turn()
+        except UnitOfWorkError as error:
+            if type(error) is not type(self._trouble):
+                _log.warn("uow.numbering_delayed", reason=type(error).__name__, units=len(self._waiting))
+            self._trouble = error
+            left = bool(self._waiting)
+        else:
+            self._trouble = None
+        if left:
+            self._wanted.set()
+        return left
+
+    def _turn(self) -> bool:
+        """Number what waits, unless others do, and learn what they have numbered; return whether units still wait."""
+        with self._turning:
+            self._numbering.run(self._timing_of, self._note)
             with self._mutex:
-                for uow_id in set(mine) - left:
-                    self._waiting.pop(uow_id).set()
-            self._then()
-            return bool(left)
-        return False
+                left = list(self._waiting)
+            for begin in range(0, len(left), _ASKED_AT_ONCE):
+                self._ask(left[begin : begin + _ASKED_AT_ONCE])
+        self._then()
+        return bool(self._waiting)
 
-    def _take_lease(self) -> int | None:
-        tx = self._engine.begin(relaxed=True)
-        try:
-            taken = tx.rows(_TAKE, (self._owner, self._owner))
-            tx.commit()
-        finally:
-            tx.rollback()
-        return taken[0][0] if taken else None
+    def _timing_of(self, uow_id: str) -> Timing | None:
+        waiter = self._waiting.get(uow_id)
+        return None if waiter is None else waiter.timing
 
-    def _give_back(self, epoch: int) -> None:
-        tx = self._engine.begin(relaxed=True)
-        try:
-            tx.execute(_GIVE_BACK, (epoch, self._owner))
-            tx.commit()
-        finally:
-            tx.rollback()
+    def _note(self, numbered: Mapping[str, Numbered]) -> None:
+        """Tell those who wait for these units."""
+        for uow_id, one in numbered.items():
+            with self._mutex:
+                waiter = self._waiting.pop(uow_id, None)
+            if waiter is not None:
+                waiter.end(one)
 
-    def _number(self, epoch: int) -> bool:
-        """Number one batch; return whether there may be more."""
-        tx = self._engine.begin()
-        try:
-            if tx.execute(_PROVE, (epoch, self._owner)) != 1:
-                return False  # somebody has taken over
-            units = _pending.following(tx, BATCH_MAX)
-            if units:
-                self._write(tx, units)
+    def _ask(self, uow_ids: list[str]) -> None:
+        """Look which of these others have numbered; write how long those took, which only this process knows."""
+        with self._engine.reader() as reader:
+            found = {row[0]: row[1:] for row in reader.rows(_NUMBERED, (uow_ids,))}
+        numbered = {
+            uow_id: Numbered(space_seq, digest_text(prev), signature)
+            for uow_id, (space_seq, prev, signature) in found.items()
+            if space_seq is not None
+        }
+        timings = [timing for timing in map(self._timing_of, numbered) if timing is not None]
+        if timings:
+            tx = self._engine.begin(relaxed=True)
+            try:
+                fill_in(tx, timings)
                 tx.commit()
-        finally:
-            tx.rollback()
-        return len(units) == BATCH_MAX
+            finally:
+                tx.rollback()
+        self._note(numbered)
+        for uow_id in uow_ids:
+            if uow_id not in found:
+                self._lose(uow_id)
 
-    def _write(self, tx: EngineTransaction, units: list[PendingUnit]) -> None:
-        log_end = begun = _receipt_tree.end(tx)
-        ends = self._ends(tx, {unit.space_id for unit in units})
-        entries: list[tuple[Any, ...]] = []
-        hashes: list[tuple[str, str]] = []
-        for unit in units:
-            space_seq, head = ends.get(unit.space_id, (0, None))
-            receipt = self._receipt(unit, space_seq + 1, head)
-            commit_seq = 1 if log_end.commit_seq is None else log_end.commit_seq + 1
-            nodes = self._log.append(tx, log_end, commit_seq, receipt.canonical())
-            log_end = log_end._replace(commit_seq=commit_seq, nodes=nodes)
-            ends[unit.space_id] = (space_seq + 1, bytes.fromhex(receipt.hash))
-            entries.append((commit_seq, unit.uow_id, space_seq + 1, head, *unit[2:8], nodes))
-            hashes.append((receipt.hash, unit.uow_id))
-        self._insert(tx, begun, entries, hashes, ends)
-
-    def _insert(
-        self,
-        tx: EngineTransaction,
-        begun: LogEnd,
-        entries: list[tuple[Any, ...]],
-        hashes: list[tuple[str, str]],
-        ends: dict[str, tuple[int, bytes | None]],
-    ) -> None:
-        tx.execute_many(
-            "INSERT INTO uow_ledger (commit_seq, unit, space_seq, prev, context, context_nonce, nonce, writes_root,"
-            " write_count, first_write, nodes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            entries,
-        )
-        tx.execute_many("UPDATE unit_of_work SET receipt_hash = ? WHERE uow_id = ?", hashes)
-        tx.execute_many(
-            "INSERT INTO uow_spaces (space_id, space_seq, head) VALUES (?, ?, ?)"
-            " ON CONFLICT (space_id) DO UPDATE SET space_seq = excluded.space_seq, head = excluded.head",
-            [(space_id, *end) for space_id, end in ends.items()],
-        )
-        self._log.seal(tx, begun, [(entry[0], entry[1]) for entry in entries])
-        _pending.remove(tx, [entry[1] for entry in entries])
-
-    @staticmethod
-    def _ends(tx: EngineTransaction, spaces: set[str]) -> dict[str, tuple[int, bytes | None]]:
-        marks = ", ".join("?" * len(spaces))
-        rows = tx.rows(f"SELECT space_id, space_seq, head FROM uow_spaces WHERE space_id IN ({marks})", tuple(spaces))  # noqa: S608
-        return {space_id: (space_seq, head) for space_id, space_seq, head in rows}
-
-    def _receipt(self, unit: PendingUnit, space_seq: int, prev: bytes | None) -> Receipt:
-        return Receipt(
-            band=unit.band,
-            committed_ts=unit.committed_ts,
-            context=CONTEXT_PREFIX + unit.context.hex(),
-            contract_version=unit.contract_version,
-            created_ts=unit.created_ts,
-            nonce=digest_text(unit.nonce),
-            origin=self._log.origin,
-            outcome="committed",
-            prev=digest_text(prev),
-            space_id=unit.space_id,
-            space_seq=space_seq,
-            store_count=unit.store_count,
-            total_bytes_written=unit.total_bytes_written,
-            type=RECEIPT_TYPE,
-            uow_id=unit.uow_id,
-            write_count=unit.write_count,
-            writes_root=unit.writes_root.hex(),
-        )
-
-    def close(self) -> None:
-        """Number what this process has committed, if that can be done soon, and end the thread."""
+    def _lose(self, uow_id: str) -> None:
         with self._mutex:
-            thread, waits = self._thread, list(self._waiting.values())
-        for event in waits:
-            if not event.wait(_CLOSE_S):
-                break
-        self._closed = True
-        self._wanted.set()
+            waiter = self._waiting.pop(uow_id, None)
+        if waiter is not None:
+            error = LedgerRollback(
+                f"The unit {uow_id} was committed, and is not in the ledger any more: an older state was put back.",
+                hint="Look what became of the database. Every unit since then may have to be done again.",
+                uow_id=uow_id,
+            )
+            waiter.end(None, error)
+
+    # The end
+
+    def close(self, within_s: float) -> None:
+        """Number what this process has committed, if that can be done within so many seconds, and end the thread."""
+        end = _ambient.monotonic_ns() + int(within_s * 1e9)
+        with self._mutex:
+            self._closed = True
+            thread, self._thread = self._thread, None
+            self._hurry.set()
+            self._wanted.set()
         if thread is not None:
-            thread.join(_CLOSE_S)
+            thread.join(within_s)
+        if thread is None or not thread.is_alive():
+            self._finish(end)
+        if self._waiting:
+            _log.warn("uow.numbering_left", units=len(self._waiting))
+
+    def _finish(self, end: int) -> None:
+        for attempt in itertools.count():
+            if not self._waiting or not self._try_turn() or self._trouble is not None:
+                return
+            left_s = (end - _ambient.monotonic_ns()) / 1e9
+            if left_s <= 0:
+                return
+            self._hurry.clear()
+            self._hurry.wait(min(left_s, delay_s(attempt, 1.0, first_s=GATHER_S, largest_s=_LONGEST_S)))
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(0.0, seconds), threading.TIMEOUT_MAX)

@@ -86,19 +86,19 @@ class SqlCalls:
         if not unit.changed_schema:
             return self._guard.classify(sql, parameters)
         # Tables and triggers of the unit's own making: only its own connection sees them.
-        return self._guard.classify(sql, parameters, inside=self._transactions.flush(unit).connection)
+        return self._guard.classify(sql, parameters, inside=self._transactions.flush(unit))
 
     def _run_now(
         self, unit: UnitState, sql: str, parameters: tuple[object, ...] | dict[str, object]
     ) -> list[tuple[Any, ...]]:
-        return self._transactions.flush(unit).rows(sql, parameters)
+        return list(self._transactions.flush(unit).answer(sql, parameters).rows)
 
     def _write_now(self, unit: UnitState, write: Write) -> list[tuple[Any, ...]]:
         """Run a statement that writes and cannot wait; one that fails half-way leaves nothing."""
         unit.buffer.refuse_excess(write)  # once it has run it is too late
         tx = self._transactions.flush(unit)
         with tx.step():
-            rows = tx.rows(*write.payload)
+            rows = list(tx.answer(*write.payload).rows)
             full = unit.buffer.add_applied(write)
         if full:
             self._relieve(unit)

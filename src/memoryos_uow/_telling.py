@@ -5,19 +5,22 @@ Promise: no input or output; called only where somebody listens.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from memoryos_uow import _ambient
 from memoryos_uow._names import Band
 from memoryos_uow._protocol import State
-from memoryos_uow.observers import UnitEnded, UnitRecovered
+from memoryos_uow.observers import Note, UnitEnded, UnitRecovered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from memoryos_uow._coordination import Unsettled
     from memoryos_uow._records import RecoveryReport
-    from memoryos_uow._unit_state import UnitState
+    from memoryos_uow._unit_state import Context, UnitState
+    from memoryos_uow.abc import UnitFacts
+    from memoryos_uow.receipts import Receipt
 
 
 class Begun(NamedTuple):
@@ -41,41 +44,76 @@ _OUTCOMES = {
 }
 
 
-def ended(unit: UnitState) -> UnitEnded:
-    """Return what is told of a unit of this process at its end."""
-    facts, context, receipt = unit.facts, unit.context, unit.receipt
-    now = _ambient.monotonic_ns()
-    outcome = _OUTCOMES[unit.state]
-    return UnitEnded(
-        uow_id=facts.uow_id,
-        band=facts.band,
-        outcome=outcome,
-        in_doubt=unit.state is State.COMMITTED and unit.failed_store is not None,
-        started_ts=unit.created_ts,
-        duration_us=(now - unit.started_ns) // 1000,
-        commit_us=unit.commit_us,
-        store_count=receipt.store_count if receipt else len(unit.stores()),
-        write_count=receipt.write_count if receipt else unit.buffer.count,
-        bytes_written=receipt.total_bytes_written if receipt else 0,
-        retry_count=unit.retry_count,
-        retries_of_its_own=unit.retry_count - unit.attempts_before + (unit.attempts_before > 0),
-        receipt_hash=receipt.hash if receipt and not receipt.pending else None,
-        failed_store=unit.failed_store or next(iter(unit.silent), None),
-        error_type=type(unit.error).__qualname__ if unit.error else None,
-        ids={
-            "space_id": facts.space_id,
-            "actor_id": context.actor_id,
-            "device_id": context.device_id,
-            "correlation_id": context.correlation_id,
-            "envelope_id": context.envelope_id,
-        },
+def ended(unit: UnitState) -> Note:
+    """Note what is told of a unit of this process at its end; of its writes nothing is held."""
+    receipt = unit.receipt
+    return Note(
+        partial(
+            _ended,
+            unit.facts,
+            unit.context,
+            receipt,
+            _OUTCOMES[unit.state],
+            unit.state is State.COMMITTED and unit.failed_store is not None,
+            unit.created_ts,
+            _ambient.monotonic_ns() - unit.started_ns,
+            unit.commit_us,
+            0 if receipt else len(unit.stores()),
+            0 if receipt else unit.buffer.count,
+            unit.retry_count,
+            unit.attempts_before,
+            unit.failed_store or next(iter(unit.silent), None),
+            type(unit.error) if unit.error else None,
+        )
     )
 
 
-def recovered(
-    report: RecoveryReport, taken: Iterable[Unsettled], begun: Begun, silent: set[str]
-) -> list[UnitRecovered]:
-    """Return what is told of the units that recovery has `taken` on and left as its `report` says.
+def _ended(  # noqa: PLR0917 - by position, which is quicker to note
+    facts: UnitFacts,
+    context: Context,
+    receipt: Receipt | None,
+    outcome: str,
+    in_doubt: bool,  # noqa: FBT001
+    started_ts: str,
+    duration_ns: int,
+    commit_us: int | None,
+    stores: int,
+    writes: int,
+    retries: int,
+    attempts: int,
+    failed_store: str | None,
+    error: type[BaseException] | None,
+) -> tuple[UnitEnded]:
+    return (
+        UnitEnded(
+            uow_id=facts.uow_id,
+            band=facts.band,
+            outcome=outcome,
+            in_doubt=in_doubt,
+            started_ts=started_ts,
+            duration_us=duration_ns // 1000,
+            commit_us=commit_us,
+            store_count=receipt.store_count if receipt else stores,
+            write_count=receipt.write_count if receipt else writes,
+            bytes_written=receipt.total_bytes_written if receipt else 0,
+            retry_count=retries,
+            retries_of_its_own=retries - attempts + (attempts > 0),
+            receipt_hash=receipt.hash if receipt and not receipt.pending else None,
+            failed_store=failed_store,
+            error_type=error.__qualname__ if error else None,
+            ids={
+                "space_id": facts.space_id,
+                "actor_id": context.actor_id,
+                "device_id": context.device_id,
+                "correlation_id": context.correlation_id,
+                "envelope_id": context.envelope_id,
+            },
+        ),
+    )
+
+
+def recovered(report: RecoveryReport, taken: Iterable[Unsettled], begun: Begun, silent: set[str]) -> Note:
+    """Note what is told of the units that recovery has `taken` on and left as its `report` says.
 
     `silent` are the decided ones whose rows already named a store that had not answered. An undecided one counts as in
     doubt from its first recovery on: until then nobody has found it.
@@ -86,7 +124,7 @@ def recovered(
         **dict.fromkeys(report.in_doubt, "in_doubt"),
     }
     duration_us = (_ambient.monotonic_ns() - begun.ns) // 1000
-    return [
+    facts = [
         UnitRecovered(
             uow_id=one.uow_id,
             band=Band(own["band"]),
@@ -99,3 +137,4 @@ def recovered(
         for one in taken
         for own in (one.unit,)
     ]
+    return Note(lambda: facts, units=len(facts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from memoryos_uow import _bands
+from memoryos_uow import _bands, _saving
 from memoryos_uow._expecting import ANYTHING, check_stored
 from memoryos_uow._names import Isolation
 from memoryos_uow.errors import ConflictError, LedgerBusy, StoreError, UnitOfWorkError, UsageError
@@ -135,6 +135,26 @@ class UnitTransactions:
             self._apply_expecting(unit, tx, store, writes)
         else:
             store.apply(tx, unit.facts, unit.place.commit_seq, writes)
+        if self._registry.saves:
+            self._refuse_held(unit, tx, writes)
+
+    def _refuse_held(self, unit: UnitState, tx: EngineTransaction, writes: list[Write]) -> None:
+        """Leave alone what a unit writes that another store is deciding: it may be committed, and will then be here.
+
+        Looked at after `writes` were applied: whoever saves such a unit from now on finds their records locked.
+        """
+        tx.rows("SELECT 1")  # whatever was queued has been sent
+        with nullcontext(tx) if self._engine.excludes_others else self._engine.reader() as reader:
+            uow_id = unit.facts.uow_id
+            if not _saving.is_any(reader, besides=uow_id):
+                return
+            for write in writes:
+                if _saving.is_held(reader, write.store, unit.facts.space_id, write.key, uow_id):
+                    raise ConflictError(
+                        f"A record in store {write.store!r} is written by a unit that another store is deciding.",
+                        hint="Nothing was written. Run the unit again; `memoryos-uow recover` settles the other one.",
+                        store=write.store,
+                    )
 
     def _apply_expecting(self, unit: UnitState, tx: EngineTransaction, store: Store, writes: list[Write]) -> None:
         """Apply `writes` in pieces, so that each expectation is compared with what the writes before it left."""
@@ -241,14 +261,20 @@ class blaming:  # noqa: N801 - called like a function; as a generator it took tw
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, UnitOfWorkError):
-            if not isinstance(error, LedgerBusy):  # that is nobody's fault in here
-                error.store = error.store or self._store
-            error.uow_id = error.uow_id or self._unit.facts.uow_id
-        elif isinstance(error, Exception):
-            raise StoreError(
-                f"The store {self._store!r} failed with {type(error).__name__}.",
-                hint="Nothing of the unit was written. The cause is chained to this error.",
-                store=self._store,
-                uow_id=self._unit.facts.uow_id,
-            ) from error
+        if isinstance(error, Exception):
+            blame(self._unit, self._store, error)
+
+
+def blame(unit: UnitState, store: str, error: Exception) -> None:
+    """Name `store` in `error`, which goes on; a foreign one is chained to the StoreError that is raised instead."""
+    if isinstance(error, UnitOfWorkError):
+        if not isinstance(error, LedgerBusy):  # that is nobody's fault in here
+            error.store = error.store or store
+        error.uow_id = error.uow_id or unit.facts.uow_id
+    else:
+        raise StoreError(
+            f"The store {store!r} failed with {type(error).__name__}.",
+            hint="Nothing of the unit was written. The cause is chained to this error.",
+            store=store,
+            uow_id=unit.facts.uow_id,
+        ) from error

@@ -29,7 +29,7 @@ from memoryos_uow._names import (
 from memoryos_uow._open_ledger import OpenLedger
 from memoryos_uow._ownership import NOBODY, Owner
 from memoryos_uow._protocol import DECIDED, State
-from memoryos_uow._transactions import blaming
+from memoryos_uow._transactions import blame, blaming
 from memoryos_uow._unit_state import Attempt, Context, UnitState
 from memoryos_uow.abc import Capability, UnitFacts, Write
 from memoryos_uow.errors import RecordExists, RecordMissing, UsageError
@@ -47,6 +47,7 @@ _open_units: ContextVar[tuple[UnitCore, ...]] = ContextVar("memoryos_uow_open_un
 _STATUS = {
     State.ACTIVE: Status.PENDING,
     State.PREPARING: Status.PENDING,
+    State.PREPARED: Status.PENDING,
     State.COMMITTED: Status.COMMITTED,
     State.FINISHED: Status.COMMITTED,
     State.ROLLED_BACK: Status.ROLLED_BACK,
@@ -81,10 +82,11 @@ class UnitCore:
             )
         self._space_id = check_identifier(space_id, "space_id")
         self._band = check_band(band)
-        optional = {"actor_id": actor_id, "device_id": device_id, "correlation_id": correlation_id}
-        optional["envelope_id"] = envelope_id
         self._context = Context(
-            **{name: check_identifier(value, name) for name, value in optional.items() if value is not None}
+            envelope_id=None if envelope_id is None else check_identifier(envelope_id, "envelope_id"),
+            actor_id=None if actor_id is None else check_identifier(actor_id, "actor_id"),
+            device_id=None if device_id is None else check_identifier(device_id, "device_id"),
+            correlation_id=None if correlation_id is None else check_identifier(correlation_id, "correlation_id"),
         )
         if nested not in ("refuse", "independent"):
             raise UsageError('nested is "refuse" or "independent".', hint="Nothing was written.")
@@ -155,8 +157,10 @@ class UnitCore:
         ledger = self._find_ledger()
         self._owner = Owner.of_this_moment()
         # A child task or thread may have inherited a unit that is not its own; one that is over is in nobody's way.
-        outer = tuple(unit for unit in _open_units.get() if unit._is_open_here())  # noqa: SLF001
-        if self._nested == "refuse" and any(unit._ledger is ledger for unit in outer):  # noqa: SLF001
+        outer = _open_units.get()
+        if outer:
+            outer = tuple(unit for unit in outer if unit._is_open_here())  # noqa: SLF001
+        if outer and self._nested == "refuse" and any(unit._ledger is ledger for unit in outer):  # noqa: SLF001
             raise UsageError(
                 "A unit of work on this ledger is open already, and this one would not be part of it.",
                 hint='Use uow.savepoint() inside it, or nested="independent" if a separate unit is meant.',
@@ -193,7 +197,7 @@ class UnitCore:
     def _leave_context(self) -> None:
         """Make room for other units in this context."""
         # Not a token reset: a generator may leave the block in another context than it entered it.
-        _open_units.set(tuple(unit for unit in _open_units.get() if unit is not self))
+        _open_units.set(tuple([unit for unit in _open_units.get() if unit is not self]))
 
     def _live(self) -> tuple[UnitState, OpenLedger]:
         if self._state is None or self._ledger is None:
@@ -330,7 +334,7 @@ class UnitCore:
     def _write(self, store: Store, operation: Operation, key: str, value: object, expect: object = ANYTHING) -> None:
         state, ledger = self._active()
         name = store.name
-        with blaming(state, name):
+        try:
             key = check_identifier(key, "key", max_bytes=MAX_KEY_BYTES)
             payload, content = store.encode(operation, key, value, state.facts.limits)
             self._refuse_impossible(state, name, operation, key)
@@ -339,6 +343,9 @@ class UnitCore:
                 write.expect = check_at_once(store, state.buffer, state.facts, key, expect)
                 state.expects = True
             full = state.buffer.add(write, outside=store.capability is not Capability.SAME_TRANSACTION)
+        except Exception as error:
+            blame(state, name, error)
+            raise
         if full:
             self._relieve(state, ledger)
 

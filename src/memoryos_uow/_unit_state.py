@@ -70,7 +70,12 @@ class UnitState:
     plan: dict[str, list[str]] = field(default_factory=dict)
     """By store, the tokens of what is made outside the ledger before the decision."""
     has_intent: bool = False
-    """The ledger holds a row of this unit's intent, under epoch 1."""
+    """The ledger holds a row of this unit's intent, under `epoch`."""
+    epoch: int = 1
+    last: str | None = None
+    """The store whose commit decides the unit, if it is not the ledger's."""
+    is_saved: bool = False
+    """The ledger holds all of it, unseen, until that store has decided."""
     owed: dict[str, list[Redo]] = field(default_factory=dict)
     """By store, what its decision has stores outside publish."""
     unsynced: list[LazyPublisher] = field(default_factory=list)

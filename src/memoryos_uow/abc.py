@@ -272,6 +272,13 @@ class Transaction(Reader, Protocol):
         """Run one INSERT; return the rowid it gave."""
         ...
 
+    def learn(self, version: int, /) -> None:
+        """Have later units of this process give greater versions than `version`, which was found on a record.
+
+        On SQLite there is nothing to do: a version is a number in the one log.
+        """
+        ...
+
 
 @runtime_checkable
 class Store(Protocol):

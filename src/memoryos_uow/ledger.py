@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from memoryos_uow._default import default_opened
-from memoryos_uow._describe import rebuilt_receipt
 from memoryos_uow._erasing import WhatToErase, erase
 from memoryos_uow._handles import LedgerStore
 from memoryos_uow._ledger_care import LedgerCare
 from memoryos_uow._names import Durability, Status, check_band, check_choice, check_identifier
 from memoryos_uow._open_ledger import OpenLedger
+from memoryos_uow._rebuilding import receipt_of
 from memoryos_uow._relay import Outbox, RelayOptions, run_relay
 from memoryos_uow._relay.arguments import check_number, check_sink, check_stop, check_topics
 from memoryos_uow._requests import Request
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from memoryos_uow._copying.report import CopyProgress, CopyReport
     from memoryos_uow._limits import Limits
     from memoryos_uow._messages import Message, RelayReport
     from memoryos_uow._records import Erasure, UnitRecord
@@ -139,6 +140,35 @@ class Ledger(LedgerCare):
             telemetry=check_choice(telemetry, TelemetryMode, "telemetry"),
         )
         return cls(opened)
+
+    @staticmethod
+    def copy(
+        source: str | os.PathLike[str],
+        target: str,
+        *,
+        busy_timeout: float = 30.0,
+        progress: Callable[[CopyProgress], None] | None = None,
+    ) -> CopyReport:
+        """Copy the ledger in the file `source`, with what its stores hold, to the PostgreSQL database at `target`.
+
+        The copy is the same ledger under another address: its origin, receipts, signatures and versions stay. Units of
+        others on the source wait meanwhile. A copy that was killed goes on where it was when this is called again;
+        until it is whole, the target cannot be opened. At the end every row is compared, and the root over all receipts
+        is the same on both sides. What stores keep outside the ledger (files of blobs, second files) stays where it is.
+
+        Args:
+            source: the SQLite file; what is unfinished in it is finished first, as `recover` does.
+            target: the address of a database that holds no ledger.
+            busy_timeout: seconds to wait for others who keep one of the two locked.
+            progress: told how far the copy is.
+
+        Raises:
+            UsageError: the target holds something else, or one of the two is none that can be copied.
+            LedgerError: one of the two cannot be used, or they differ at the end.
+        """
+        from memoryos_uow._copying import copy_ledger  # noqa: PLC0415 - most programs never do it
+
+        return copy_ledger(source, target, busy_timeout=busy_timeout, progress=progress)
 
     # Units
 
@@ -257,14 +287,19 @@ class Ledger(LedgerCare):
             UsageError: there is no such unit, or it has no receipt (it failed, or is older than contract 1.1.0).
         """
         record = self.get(uow_id)
-        with self._opened.engine.reader() as reader:
-            parts = None if self._rows.basic else self._rows.receipt_parts(reader, record.uow_id)
-        if parts is None or record.receipt_hash is None:
+        receipt = None
+        if not self._rows.basic:
+            coordinator = self._opened.coordinator
+            with self._opened.engine.reader() as reader:
+                receipt = receipt_of(
+                    reader, self._rows, record.uow_id, log=coordinator.log, sequencer=coordinator.sequencer
+                )
+        if receipt is None:
             raise UsageError(
                 f"The unit {uow_id} has no receipt: it is {record.status}.",
                 hint="Units that were committed under contract 1.1.0 have one.",
             )
-        return rebuilt_receipt(record, parts, self._opened.log)
+        return receipt
 
     def erase(
         self,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow import _merkle
-from memoryos_uow._canonical import Shape, sha256_hex
+from memoryos_uow._canonical import MAX_SAFE_INTEGER, Shape, quoted, sha256_hex
 from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 RECEIPT_TYPE: Final = "memoryos-uow/receipt/1"
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiptWrite:
+class ReceiptWrite(NamedTuple):
     """One write as the receipt commits to it (design, receipts: ``write``)."""
 
     seq: int
@@ -42,10 +41,24 @@ class ReceiptWrite:
 
     def canonical(self) -> bytes:
         """Return the RFC 8785 bytes of this write, which its leaf hashes."""
+        seq, store, record, operation, size, checksum, ts, nonce = self
+        # Nearly every one, at sight; where there is anything else about it, `Shape` decides.
+        if type(size) is int and 0 <= size <= MAX_SAFE_INTEGER and type(seq) is int and 0 <= seq <= MAX_SAFE_INTEGER:
+            try:
+                text = (
+                    f'{{"bytes_written":{size},"checksum":{"null" if checksum is None else quoted(checksum)}'
+                    f',"nonce":{"null" if nonce is None else quoted(nonce)},"operation_type":{quoted(operation)}'
+                    f',"record_id":{"null" if record is None else quoted(record)},"seq":{seq}'
+                    f',"store_name":{quoted(store)},"ts":{quoted(ts)}}}'
+                )
+                if "\\u0000" not in text:
+                    return text.encode()
+            except (TypeError, UnicodeEncodeError):
+                pass
         return _WRITE(self)
 
 
-_WRITE: Final = Shape(field.name for field in fields(ReceiptWrite))
+_WRITE: Final = Shape(ReceiptWrite._fields)
 
 
 def writes_root(writes: Iterable[ReceiptWrite], *, after: Frontier | None = None) -> str:
@@ -235,6 +248,7 @@ def make_provable(receipt: Receipt, prove: Callable[[str | None], str]) -> Recei
 
 
 _RECEIPT: Final = Shape(field.name for field in fields(Receipt) if field.name != "signature")
+
 
 
 @dataclass(frozen=True, slots=True)

@@ -430,9 +430,9 @@ def test_inside_a_transaction_its_own_schema_counts(engine: SQLiteEngine, own: S
     tx.execute("CREATE TABLE new (x)")
     tx.execute("CREATE TRIGGER spy AFTER INSERT ON t BEGIN DELETE FROM uow_writes; END")
     assert own.classify("INSERT INTO t VALUES (1)", ()).operation is CREATE
-    assert own.classify("INSERT INTO new VALUES (1)", (), inside=tx.connection).operation is CREATE
+    assert own.classify("INSERT INTO new VALUES (1)", (), inside=tx).operation is CREATE
     with pytest.raises(UsageError, match="the library's own"):
-        own.classify("INSERT INTO t VALUES (1)", (), inside=tx.connection)
+        own.classify("INSERT INTO t VALUES (1)", (), inside=tx)
     assert tx.open
     tx.execute("INSERT INTO new VALUES (1)")
     tx.rollback()

@@ -31,7 +31,7 @@ def link_of(seen: Seen, traceparent: str | None) -> Any:
         duration_us=7,
         traceparent=traceparent,
     )
-    _otel.emit_span(fact, seen.tracers, [])
+    _otel.emit_span(fact, seen.tracers, None, [])
     (span,) = seen.spans()
     assert (span.start_time, span.end_time) == (1_795_375_231_110_000_000, 1_795_375_231_110_007_000)
     return span.links[0].context if span.links else None
@@ -54,7 +54,8 @@ def test_what_is_no_traceparent_gives_no_link(seen: Seen, text: str | None) -> N
 @pytest.mark.parametrize("loaded", ["", "import opentelemetry.trace, opentelemetry.metrics"])
 def test_the_api_alone_is_nobody(loaded: str) -> None:
     """Without an SDK nobody listens, whether or not something has loaded the API."""
-    code = f"{loaded}\nfrom memoryos_uow.observers import _otel\nprint(*_otel.providers(), _otel.current_traceparent())"
+    shown = "print(*_otel.providers(_otel.current_context()), _otel.current_traceparent())"
+    code = f"{loaded}\nfrom memoryos_uow.observers import _otel\n{shown}"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout == "None None None\n"
 
@@ -64,7 +65,7 @@ def test_every_provider_has_one_tracer_and_one_set_of_instruments(seen: Seen) ->
     other = TracerProvider(shutdown_on_exit=False)
     assert _otel._tracer(seen.tracers) is _otel._tracer(seen.tracers)
     assert _otel._tracer(other) is not _otel._tracer(seen.tracers)
-    _, meters = _otel.providers()
+    _, meters = _otel.providers(_otel.current_context())
     made = _metrics.instruments(meters)
     assert made is _metrics.instruments(meters)
     kinds = {"histogram", "counter", "updowncounter"}

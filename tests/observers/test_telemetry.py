@@ -378,7 +378,7 @@ def test_suppressed_instrumentation_is_respected(told: Ledger, seen: Seen) -> No
 def test_a_provider_that_raises_is_reported(told: Ledger, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even looking for who listens can fail a unit."""
 
-    def fail() -> Any:
+    def fail(_context: object) -> Any:
         raise ValueError("secret")
 
     structlog.reset_defaults()

@@ -11,6 +11,7 @@ import pytest
 from memoryos_uow import _migrations_postgres, _schema
 from memoryos_uow._migrations import Kind
 from memoryos_uow._migrations_postgres import shape
+from memoryos_uow._migrations_postgres.waiting import translated
 from memoryos_uow.errors import LedgerBusy, LedgerError, MigrationError, SchemaTooNew, UnitOfWorkError
 from tests.postgres_schemas import (
     FILES,
@@ -30,25 +31,13 @@ from tests.postgres_schemas import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.postgres_server import Databases
-
 RECORD: Final = next(text for text in _schema.statements(FILES.ledger) if "uow_schema (" in text)
 
 
-@pytest.fixture(scope="module")
-def database(pg_server_url: str) -> Iterator[str]:
-    """One database for all tests of this file."""
-    from tests.postgres_server import Databases
-
-    databases = Databases(pg_server_url)
-    yield databases.new()
-    databases.drop_all()
-
-
 @pytest.fixture
-def url(database: str) -> str:
+def url(shared_database: str) -> str:
     """The address of an empty schema."""
-    return new_schema(database)
+    return new_schema(shared_database)
 
 
 @pytest.fixture
@@ -68,11 +57,11 @@ def kind_of(conn: Any) -> Kind:
     return _migrations_postgres.inspect(conn, place=PLACE).kind
 
 
-def refused(conn: Any) -> UnitOfWorkError:
-    """Migrate up, which must be refused with nothing changed; return the error."""
+def refused(conn: Any, over: Any = None) -> UnitOfWorkError:
+    """Migrate up (`over` another connection), which must be refused with nothing changed; return the error."""
     before = relations(conn)
     with pytest.raises(UnitOfWorkError) as caught:
-        up(conn)
+        up(over or conn)
     assert relations(conn) == before
     assert caught.value.hint is not None
     assert "othing was changed" in caught.value.hint
@@ -150,7 +139,7 @@ def test_from_1_0_0_without_writes(conn: Any) -> None:
 
 
 @pytest.mark.parametrize("script", [None, LITERAL_1_0_0], ids=["ours", "literal"])
-@pytest.mark.parametrize("statements", range(0, 27, 5))
+@pytest.mark.parametrize("statements", range(0, 27, 13))
 def test_from_a_migration_begun_by_hand(conn: Any, script: str | None, statements: int) -> None:
     """Whatever part of the specification's script somebody has run already, the rest is added."""
     make_1_0_0(conn, script=script)
@@ -193,8 +182,30 @@ def test_another_build_of_this_version_is_known_by_its_shape(conn: Any) -> None:
     up(conn)
     run(conn, "UPDATE uow_schema SET checksum = 'another build'")
     assert kind_of(conn) is Kind.CURRENT
-    run(conn, "DROP INDEX uow_units_by_band; CREATE INDEX uow_units_by_band ON unit_of_work(band)")
-    assert kind_of(conn) is Kind.PARTIAL
+    for change in (
+        "DROP INDEX uow_units_by_band; CREATE INDEX uow_units_by_band ON unit_of_work(band)",
+        "DROP TABLE uow_blobs",
+        "ALTER TABLE uow_outbox DROP COLUMN topic",
+    ):
+        with conn.transaction(force_rollback=True):
+            run(conn, change)
+            assert kind_of(conn) is Kind.PARTIAL
+
+
+def test_a_ledger_that_goes_down_while_it_is_looked_at(url: str, conn: Any) -> None:
+    """Between the two queries the record may disappear: what is found then is what is there afterwards."""
+    up(conn)
+
+    class Slow:
+        """A connection on which another process migrates down before the second query."""
+
+        def execute(self, query: str, params: Any = None, /) -> Any:
+            if "FROM uow_schema" in query:
+                with connect(url) as other:
+                    _migrations_postgres.migrate_down(other, place=PLACE)
+            return conn.execute(query.encode(), params)
+
+    assert _migrations_postgres.inspect(Slow(), place=PLACE).kind is Kind.BASIC
 
 
 # --- several at once -------------------------------------------------------------------------------------------------
@@ -298,6 +309,7 @@ def test_a_newer_schema_is_refused(conn: Any) -> None:
         ("CREATE TABLE uow_schema (id BIGINT)", "uow_schema.checksum, uow_schema.version"),
         ("CREATE TABLE uow_documents (title TEXT)", "uow_documents.store"),
         ("CREATE TABLE uow_ledger (title TEXT)", "uow_ledger.commit_seq"),
+        ("CREATE VIEW uow_receipts AS SELECT 1 AS one", "uow_receipts.uow_id, uow_receipts.receipt"),
     ],
 )
 def test_a_foreign_table_is_refused(conn: Any, script: str, missing: str) -> None:
@@ -338,7 +350,6 @@ def test_what_units_could_not_live_with_is_refused(conn: Any, script: str, words
     ("script", "words"),
     [
         ("CREATE TYPE uow_ledger AS ENUM ('a')", '"uow_ledger" already exists'),
-        ("CREATE VIEW uow_receipts AS SELECT 1 AS one", "uow_receipts"),
         ("CREATE VIEW mine AS SELECT id FROM uow_writes", "used by a view"),
     ],
 )
@@ -351,32 +362,33 @@ def test_what_postgresql_refuses_is_told_in_its_words(conn: Any, script: str, wo
     assert words in error.message
 
 
-def test_another_encoding_is_refused(pg_server_url: str, pg_databases: Databases) -> None:
+def test_another_encoding_is_refused(conn: Any) -> None:
     """A database that cannot hold every text is no place for a ledger."""
-    url = pg_databases.new()
-    with connect(url) as conn, connect(pg_server_url) as server:
-        name = conn.info.dbname
-        conn.close()
-        run(server, f"DROP DATABASE {name}")
-        run(server, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
-    with connect(url) as conn:
-        assert "LATIN1" in refused(conn).message
+
+    class Latin:
+        """A connection to such a database, as far as it is asked."""
+
+        def execute(self, query: str, params: Any = None, /) -> Any:
+            return conn.execute(query.replace("current_setting('server_encoding')", "'LATIN1'").encode(), params)
+
+    assert "LATIN1" in refused(conn, Latin()).message
 
 
-def test_a_ledger_behind_another_schema_is_refused(database: str, url: str) -> None:
+def test_a_ledger_behind_another_schema_is_refused(shared_database: str, url: str) -> None:
     """New tables would go where nobody looks for them: the search path has to begin with the ledger's schema."""
     with connect(url) as conn:
         up(conn)
-        there = conn.execute("SELECT current_schema()").fetchone()
-    other = new_schema(database)
+        [(there,)] = conn.execute("SELECT current_schema()").fetchall()
+    other = new_schema(shared_database)
     with connect(other) as conn:
-        run(conn, f"SET search_path = {conn.execute('SELECT current_schema()').fetchone()[0]}, {there[0]}")
-        assert f"in the schema {there[0]}" in refused(conn).message
+        [(here,)] = conn.execute("SELECT current_schema()").fetchall()
+        run(conn, f"SET search_path = {here}, {there}")
+        assert f"in the schema {there}" in refused(conn).message
 
 
-def test_no_schema_at_all(database: str) -> None:
+def test_no_schema_at_all(shared_database: str) -> None:
     """A search path that leads nowhere is named as the reason."""
-    with connect(with_options(database, search_path="nowhere")) as conn, pytest.raises(MigrationError) as caught:
+    with connect(with_options(shared_database, search_path="nowhere")) as conn, pytest.raises(MigrationError) as caught:
         up(conn)
     assert "search_path" in caught.value.message
 
@@ -386,7 +398,7 @@ def test_no_schema_at_all(database: str) -> None:
     [
         (lambda conn: None, "holds no ledger"),
         (make_1_0_0, "is a ledger of 1.0.0"),
-        (lambda conn: up(conn) and run(conn, "DROP INDEX idx_uow_band"), "is a ledger of 1.0.0"),
+        (lambda conn: (up(conn), conn.execute("DROP INDEX idx_uow_band")), "is a ledger of 1.0.0"),
     ],
 )
 def test_there_is_no_basic_mode(conn: Any, make: Callable[[Any], object], words: str) -> None:
@@ -438,10 +450,15 @@ def test_a_role_that_may_not_do_what_units_do(conn: Any, stranger: Any) -> None:
         return caught.value.message
 
     assert "SELECT on uow_" in lacking(read_only=True)
-    run(conn, "DO $$ BEGIN EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA ' || current_schema() || ' TO pg_monitor'; END $$")
+    run(
+        conn,
+        "DO $$ BEGIN EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA ' || current_schema() || ' TO pg_monitor'; END $$",
+    )
     _migrations_postgres.refuse_unprivileged(stranger, place=PLACE, read_only=True)
-    assert "DELETE on unit_of_work" in lacking(read_only=False)
-    run(conn, "DO $$ BEGIN EXECUTE 'GRANT ALL ON ALL TABLES IN SCHEMA ' || current_schema() || ' TO pg_monitor'; END $$")
+    assert "DELETE, INSERT, UPDATE on unit_of_work" in lacking(read_only=False)
+    run(
+        conn, "DO $$ BEGIN EXECUTE 'GRANT ALL ON ALL TABLES IN SCHEMA ' || current_schema() || ' TO pg_monitor'; END $$"
+    )
     _migrations_postgres.refuse_unprivileged(stranger, place=PLACE)
     assert not up(stranger)
 
@@ -459,6 +476,35 @@ def test_a_server_that_is_gone(url: str, conn: Any) -> None:
     with pytest.raises(LedgerError) as caught:
         up(conn)
     assert caught.value.retryable
+
+
+class RefusedByServer(Exception):  # noqa: N818 - stands for those of psycopg
+    """What psycopg raises, as far as it is looked at."""
+
+    def __init__(self, sqlstate: str | None) -> None:
+        super().__init__("secret words")
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "kind", "words"),
+    [
+        ("40P01", LedgerBusy, "kept"),
+        ("57014", LedgerBusy, "kept"),
+        ("53100", MigrationError, "out of space"),
+        ("08006", LedgerError, "is gone"),
+        ("42501", MigrationError, "privilege"),
+        ("2BP01", MigrationError, "built on it"),
+        ("XX001", MigrationError, "refused a step"),
+        ("42883", MigrationError, "refused a step"),
+    ],
+)
+def test_each_condition_has_its_error(sqlstate: str, kind: type[LedgerError], words: str) -> None:
+    """What the server reports while migrating is told by its code, never with more than its main sentence."""
+    with pytest.raises(LedgerError, match=words) as caught, translated(PLACE):
+        raise RefusedByServer(sqlstate)
+    assert type(caught.value) is kind
+    assert "secret" not in str(caught.value)
 
 
 def test_errors_that_are_not_the_driver_s_pass(conn: Any) -> None:

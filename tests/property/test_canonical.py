@@ -94,4 +94,21 @@ def test_sqlite_makes_the_same_receipt(sqlite: sqlite3.Connection, receipt: Rece
 @given(write=WRITES)
 def test_sqlite_makes_the_same_write(sqlite: sqlite3.Connection, write: ReceiptWrite) -> None:
     """SQLite's json_object gives the exact bytes of a write, so that its leaf can be recomputed with sqlite3."""
-    assert write.canonical() == by_sqlite(sqlite, {name: getattr(write, name) for name in ReceiptWrite.__slots__})
+    assert write.canonical() == by_sqlite(sqlite, {name: getattr(write, name) for name in ReceiptWrite._fields})
+
+
+ANYTHING = (
+    st.none() | st.text() | st.integers() | st.booleans() | st.floats() | st.sampled_from(["\0", "\\u0000", "\ud800"])
+)
+
+
+@given(fields=st.fixed_dictionaries({name: ANYTHING for name in ReceiptWrite._fields}))
+def test_a_write_is_encoded_as_any_other_object(fields: dict[str, Any]) -> None:
+    """The short way for common writes gives the bytes of the general one, and refuses what that refuses."""
+    try:
+        expected = canonical(fields)
+    except UsageError:
+        with pytest.raises(UsageError):
+            ReceiptWrite(**fields).canonical()
+    else:
+        assert ReceiptWrite(**fields).canonical() == expected

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def driver(tmp_path: Path) -> Iterator[Driver]:
-    """A driver on a new file, closed at the end."""
-    opened = Driver(tmp_path)
+def driver(place: Path | str, tmp_path: Path) -> Iterator[Driver]:
+    """A driver on a new file, or an empty database, closed at the end."""
+    opened = Driver(tmp_path, url=place if isinstance(place, str) else None)
     yield opened
     opened.close()

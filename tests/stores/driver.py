@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from memoryos_uow import _schema
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import Band, Durability, Operation
 from memoryos_uow.abc import Home, UnitFacts, Write
+from memoryos_uow.engines.postgres import PostgresEngine
 from memoryos_uow.engines.sqlite import SQLiteEngine
 
 if TYPE_CHECKING:
@@ -32,8 +36,13 @@ class Driver:
     directory: Path
     limits: Limits = field(default_factory=Limits)
     commit_seq: int = 0
+    url: str | None = None
 
     def __post_init__(self) -> None:
+        self.engine: Any
+        if self.url is not None:
+            self.engine = PostgresEngine.open(self.url, durability=Durability.NORMAL, busy_timeout_s=5.0)
+            return
         self.engine = SQLiteEngine.open(self.directory / "memory.db", durability=Durability.NORMAL, busy_timeout_s=5.0)
         with self.transaction() as tx:
             for statement in _schema.statements("stores.sql"):
@@ -44,7 +53,7 @@ class Driver:
 
     @property
     def home(self) -> Home:
-        return Home(self.directory, read_only=False)
+        return Home(None if self.url else self.directory, read_only=False)
 
     @contextmanager
     def transaction(self) -> Iterator[SQLiteTransaction]:
@@ -70,6 +79,14 @@ class Driver:
         with self.reader() as reader:
             return reader.rows(sql, parameters)
 
+    def spoil(self, table: str, literal: str) -> None:
+        """Put a value, in SQLite's words, into each row of `table` from outside; skip what PostgreSQL never keeps."""
+        if self.url:
+            if not literal.startswith("x"):
+                pytest.skip("PostgreSQL keeps no value of another type in a column")
+            literal = re.sub(r"x'(\w*)'", r"CAST('\\x\1' AS BYTEA)", literal)
+        self.sql(f"UPDATE {table} SET value = {literal}")
+
     # A store's life
 
     def recorded(self, store: Store) -> dict[str, Any] | None:
@@ -89,7 +106,8 @@ class Driver:
     @staticmethod
     def record(tx: SQLiteTransaction, store: Store, config: Mapping[str, Any]) -> None:
         row = (store.name, store.kind, json.dumps(dict(config)), TS)
-        tx.execute("INSERT OR REPLACE INTO uow_stores VALUES (?, ?, ?, ?)", row)
+        tx.execute("DELETE FROM uow_stores WHERE name = ?", (store.name,))
+        tx.execute("INSERT INTO uow_stores VALUES (?, ?, ?, ?)", row)
 
     def attached(self, store: Store) -> On:
         self.attach(store)

@@ -22,12 +22,15 @@ from memoryos_uow.stores._fulltext import (
     space_word,
     syntax_query,
 )
+from tests.both import both, sqlite_only
 from tests.stores.driver import Driver
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.stores.driver import On
+
+pytestmark = both
 
 SECRET = "canary5f1d"
 SHARED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
@@ -41,6 +44,10 @@ def notes(driver: Driver) -> On:
 
 def integrity(on: On) -> None:
     """Let FTS5 compare its index with its own content, and ours with the documents."""
+    if on.driver.url:
+        with on.driver.reader() as reader:
+            assert not [held.problem for held in on.store.contents(reader) if held.problem]  # type: ignore[attr-defined]
+        return
     with on.driver.transaction() as tx:
         table = index_table(on.store.name)
         tx.execute(f"INSERT INTO {table}({table}, rank) VALUES ('integrity-check', 1)")
@@ -171,6 +178,7 @@ def test_search_agrees_with_a_scan(tmp_path: Path) -> None:
 
 @SHARED
 @given(query=st.text(st.characters(), max_size=40), match=st.sampled_from(["all", "any"]))
+@sqlite_only("many examples; the query is words there, never syntax")
 def test_no_text_finds_another_space(crowded: On, query: str, match: str) -> None:
     """Whatever the text, a search answers from its own space and never fails."""
     assert set(crowded.hits(query, match=match)) <= {"mine"}
@@ -185,6 +193,7 @@ FRAGMENTS = [
 
 @SHARED
 @given(parts=st.lists(st.sampled_from(FRAGMENTS), max_size=12), glue=st.sampled_from(["", " "]))
+@sqlite_only("the syntax is FTS5")
 def test_no_syntax_finds_another_space(crowded: On, parts: list[str], glue: str) -> None:
     """Pieces of FTS5 syntax in any order stay inside the parentheses put around them."""
     query = glue.join(parts)
@@ -219,6 +228,7 @@ def crowded(notes: On) -> On:
         "the*",
     ],
 )
+@sqlite_only("the syntax is FTS5")
 def test_a_space_cannot_be_asked_for(crowded: On, query: str) -> None:
     """The column that keeps spaces apart cannot be named to any effect."""
     assert set(crowded.hits(query, syntax=True)) <= {"mine"}
@@ -229,12 +239,14 @@ def test_a_space_cannot_be_asked_for(crowded: On, query: str) -> None:
     "query",
     ["milk) OR (theirs", "milk)", "(milk", '"milk', 'milk) OR "(" OR ("theirs"', ')("', "))((", '""" OR theirs'],
 )
+@sqlite_only("the syntax is FTS5")
 def test_the_parentheses_hold(crowded: On, query: str) -> None:
     """A query that would close our parentheses or quotes is refused before SQLite sees it."""
     with pytest.raises(UsageError, match="unbalanced quotes or parentheses"):
         crowded.search(query, syntax=True)
 
 
+@sqlite_only("the syntax is FTS5")
 def test_the_expression_itself_is_closed(crowded: On) -> None:
     """Even without the last check, by the records' own space, MATCH alone keeps to the space."""
     table = index_table("notes")
@@ -259,6 +271,7 @@ def test_the_expression_itself_is_closed(crowded: On) -> None:
         assert found == [("milk mine",)]
 
 
+@sqlite_only("there the index is a column, see tests/postgres/test_words")
 def test_a_stale_index_row_leads_nowhere(crowded: On) -> None:
     """An index row whose record is gone, or belongs to another space or store, gives no hit."""
     table = index_table("notes")
@@ -270,6 +283,7 @@ def test_a_stale_index_row_leads_nowhere(crowded: On) -> None:
     assert crowded.hits("milk") == ["mine"]
 
 
+@sqlite_only("there the index is a column, see tests/postgres/test_words")
 def test_two_stores_do_not_meet(driver: Driver) -> None:
     """Stores whose names differ in case only, or look like FTS5's own tables, have indexes of their own."""
     names = ["notes", "Notes", "nOTES", "notes_text", "notes_data", "notes_content", "notes_text_1", "NOTES_TEXT"]
@@ -310,6 +324,7 @@ def test_punctuation_inside_words_makes_phrases(notes: On) -> None:
     assert notes.hits("state-of-the-art") == ["n1"]
 
 
+@sqlite_only("the syntax is FTS5")
 def test_syntax_passes_through_on_request(notes: On) -> None:
     """With syntax=True phrases, prefixes, NOT and the columns c0, c1 work."""
     notes.create("n1", {"text": "milk and bread", "tags": "home"})
@@ -322,6 +337,7 @@ def test_syntax_passes_through_on_request(notes: On) -> None:
 
 
 @pytest.mark.parametrize("query", ["milk AND", "nosuch : milk", "milk ; bread", "a\0b", "\ud800", "+", "NEAR(a b, x)"])
+@sqlite_only("the syntax is FTS5")
 def test_bad_syntax_is_a_typed_error_that_quotes_nothing(notes: On, query: str) -> None:
     """What FTS5 does not understand is the caller's error; the query stays out of it and of its causes."""
     with pytest.raises(UsageError) as caught:
@@ -391,11 +407,15 @@ def test_other_fields_rebuild_the_index(driver: Driver) -> None:
     assert (with_both.hits("milk"), with_both.hits("list")) == (["n1"], ["n1"])
     integrity(with_both)
     without = driver.attached(DocumentStore("notes", search=[]))
-    assert driver.rows("SELECT name FROM sqlite_schema WHERE name LIKE 'uow_fts%'") == []
+    if driver.url:
+        assert driver.rows("SELECT count(*) FROM uow_documents WHERE words IS NOT NULL") == [(0,)]
+    else:
+        assert driver.rows("SELECT name FROM sqlite_schema WHERE name LIKE 'uow_fts%'") == []
     with pytest.raises(UsageError, match="no full-text index"):
         without.search("milk")
 
 
+@sqlite_only("there the index is a column, see tests/postgres/test_words")
 def test_a_lost_index_is_made_again(driver: Driver) -> None:
     """Where the record speaks of an index and the table is gone, opening the store builds it."""
     notes = driver.attached(DocumentStore("notes", search=["text"]))
@@ -410,12 +430,17 @@ def test_setup_is_idempotent(driver: Driver) -> None:
     store = DocumentStore("notes", search=["text"])
     on = driver.attached(store)
     on.create("n1", {"text": "milk"})
-    driver.sql(f"UPDATE {index_table('notes')} SET c0 = 'marker'")
+    driver.sql(
+        "UPDATE uow_documents SET words = 'marker'"
+        if driver.url
+        else f"UPDATE {index_table('notes')} SET c0 = 'marker'"
+    )
     with driver.transaction() as tx:
         assert store.setup(tx, {"search": ["text"]}) == {"search": ["text"]}
     assert on.hits("marker") == ["n1"]
 
 
+@sqlite_only("there the index is a column, see tests/postgres/test_words")
 def test_a_sqlite_without_fts5_is_refused(driver: Driver) -> None:
     """A search that cannot be had is refused when the ledger is opened, loudly."""
 
@@ -433,6 +458,7 @@ def test_a_sqlite_without_fts5_is_refused(driver: Driver) -> None:
         DocumentStore("notes", search=["text"]).attach(driver.home, WithoutFts5(), None)
 
 
+@sqlite_only("PostgreSQL keeps no document that is no JSON")
 def test_a_damaged_document_does_not_rebuild(driver: Driver) -> None:
     """A document that is no JSON any more is a typed error when the index is made."""
     driver.attached(DocumentStore("notes")).create("n1", {})
@@ -442,6 +468,7 @@ def test_a_damaged_document_does_not_rebuild(driver: Driver) -> None:
     assert SECRET not in str(caught.value)
 
 
+@sqlite_only("there the index is a column, see tests/postgres/test_words")
 def test_the_index_belongs_to_one_store(driver: Driver) -> None:
     """Rebuilding takes in the documents of its own store only."""
     driver.attached(DocumentStore("more")).create("k", {"text": "milk"})

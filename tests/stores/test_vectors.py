@@ -25,6 +25,7 @@ from memoryos_uow._records import Content, Hit
 from memoryos_uow.abc import MISSING, Capability, Store
 from memoryos_uow.errors import RecordExists, RecordMissing, StoreError, UsageError
 from memoryos_uow.stores import VectorStore, _nearest
+from tests.both import both
 
 if TYPE_CHECKING:
     from tests.stores.driver import Driver, On
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 # Few different numbers, far apart in size: ties, cancellation and opposite directions are likely.
 COARSE = st.sampled_from([-1.0, 0.0, 1.0, 2.0, -2.0, 0.1, 1e-30, 3e38, -3e38, 1e-45])
+
+
+pytestmark = both
 
 
 @pytest.fixture
@@ -397,7 +401,7 @@ def test_tampered_vectors_are_typed_errors(driver: Driver, either: str, metric: 
     """A stored vector of another length, or with NaN or an infinity, never takes part in a search."""
     on = driver.attached(VectorStore("v", dimensions=2, metric=metric))
     on.create("k", [1, 0])
-    driver.sql(f"UPDATE uow_vectors SET value = {stored}")
+    driver.spoil("uow_vectors", stored)
     with pytest.raises(StoreError, match="not as this library wrote it"):
         on.search([1, 0])
 
@@ -405,10 +409,10 @@ def test_tampered_vectors_are_typed_errors(driver: Driver, either: str, metric: 
 def test_a_tampered_zero_has_no_direction(vectors: On, either: str) -> None:
     """A zero vector planted where directions are compared is a typed error."""
     vectors.create("k", [1, 0])
-    vectors.driver.sql("UPDATE uow_vectors SET value = zeroblob(8)")
+    vectors.driver.spoil("uow_vectors", "x'0000000000000000'")
     with pytest.raises(StoreError):
         vectors.search([1, 0])
-    vectors.driver.sql("UPDATE uow_vectors SET value = zeroblob(3)")
+    vectors.driver.spoil("uow_vectors", "x'000000'")
     with pytest.raises(StoreError):
         vectors.get("k")
 

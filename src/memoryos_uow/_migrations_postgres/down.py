@@ -190,8 +190,7 @@ def _back_up(conn: Connection, added: dict[str, list[str]], ours: Sequence[str])
     prefix = "uow_backup_" + "".join(filter(str.isdigit, _ambient.now_text()))
     sources = {table: f"{', '.join((_KEYS[table], *names))} FROM {table}" for table, names in added.items() if names}
     sources |= {table: f"* FROM {table}" for table in ours if table not in _FOR_RUNNING}
-    if "uow_schema" in sources:
-        sources["uow_schema"] += " WHERE version <> ''"  # the migrators' lock
+    sources["uow_schema"] += " WHERE version <> ''"  # the migrators' lock, which is always there
     made = []
     for table, source in sources.items():
         if conn.execute(f"SELECT EXISTS (SELECT {source})").fetchall()[0][0]:

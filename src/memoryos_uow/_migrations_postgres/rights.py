@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from memoryos_uow._migrations_postgres.waiting import Connection
 
 _MISSING: Final = """
-SELECT CAST(c.relname AS TEXT), string_agg(p.privilege, ', ')
+SELECT CAST(c.relname AS TEXT), string_agg(p.privilege, ', ' ORDER BY p.privilege)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) AS p(privilege)
 WHERE n.nspname = current_schema() AND c.relkind = 'r' AND (p.privilege = 'SELECT' OR NOT %s)

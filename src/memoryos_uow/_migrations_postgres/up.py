@@ -108,7 +108,7 @@ def _refuse_foreign(conn: Connection, place: str) -> None:
             hint="Nothing was changed. Create a database for the ledger with ENCODING 'UTF8'.",
         )
     own = [table for table in shape.expected().tables if table not in _schema.CONTRACT_TABLES]
-    missing = shape.lacking(shape.found(conn), own)
+    missing = shape.lacking(shape.found(conn), (*own, "uow_receipts"))
     if missing:
         raise foreign(place, missing)
 

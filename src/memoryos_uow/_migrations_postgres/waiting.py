@@ -25,7 +25,7 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 # a table, sometimes in words for which there is no code (https://www.postgresql.org/message-id/flat/8926.1289598532).
 _TAKEN: Final = ("23505", "42P07", "42710", "XX000")
 _AGAIN: Final = (*SERIALIZATION, *_TAKEN)
-_ATTEMPTS: Final = 20
+_ATTEMPTS: Final = 5
 _WAITED: Final = ("55P03", "57014")
 _READ_ONLY: Final = "25006"
 _PRIVILEGE: Final = "42501"

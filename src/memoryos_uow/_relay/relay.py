@@ -92,7 +92,7 @@ class _Relay:
         self._taken: list[Claimed] = []  # by the sink, and not acknowledged in the ledger yet
         self._untried: list[Claimed] = []  # to be given back
         self._noted_ns = _ambient.monotonic_ns()
-        self._until_ms = 0  # the end of the lease on what is claimed
+        self._leased_ms = 0  # when the lease on what is claimed began, by the clock of this machine
         self._pauses = 0  # in a row
         self._rest_s = POLL_S
         self._bell: tuple[sqlite3.Connection, int] | None = None
@@ -145,13 +145,13 @@ class _Relay:
         # One that a dead relay had comes alone: it may be what killed it.
         alone = next((number for number, one in enumerate(found) if one.lapsed), len(found))
         batch = found[: max(alone, 1)]
-        self._until_ms = _ambient.unix_ms() + int(self._options.lease_s * 1000)
-        rows.claim(tx, batch, self._until_ms)
+        self._leased_ms = _ambient.unix_ms()
+        rows.claim(tx, batch, self._lease_ms)
         ours = [replace(one, epoch=one.epoch + 1) for one in batch]
         if batch and batch[0].lapsed:
             if ours[0].attempts + 1 >= self._options.attempts:
                 error = RelayDied("Relays that had this message did not come back.")
-                rows.failed(tx, ours[0], error, due_ms=0, counts=True, parked=True)
+                rows.failed(tx, ours[0], error, rest_ms=0, counts=True, parked=True)
                 worn_out.append(ours[0])
                 return
             rows.count_lapse(tx, ours[0])
@@ -211,14 +211,12 @@ class _Relay:
 
     def _keep(self, waiting: list[Claimed]) -> None:
         """Acknowledge what has waited for long, and renew the lease on `waiting` before it is half over."""
-        rest_ms = self._until_ms - _ambient.unix_ms()
-        if rest_ms * 2 < self._options.lease_s * 1000:
+        if (_ambient.unix_ms() - self._leased_ms) * 2 > self._lease_ms:
             self._acknowledge()
-            until_ms = _ambient.unix_ms() + int(self._options.lease_s * 1000)
+            self._leased_ms = _ambient.unix_ms()
             kept: list[Claimed] = []
-            self._write(lambda tx: kept.extend(one for one in waiting if rows.renew(tx, one, until_ms)))
+            self._write(lambda tx: kept.extend(one for one in waiting if rows.renew(tx, one, self._lease_ms)))
             waiting[:] = kept  # what others took over meanwhile is theirs
-            self._until_ms = until_ms
         elif self._taken and (_ambient.monotonic_ns() - self._noted_ns) / 1e9 > NOTE_EVERY_S:
             self._acknowledge()
 
@@ -250,10 +248,10 @@ class _Relay:
             self._pauses += 1
             # Once the relay has rested the others go first: this one may be all that the sink cannot bear.
             delay = 2 * self._pause_s
-        due_ms = _ambient.unix_ms() + int(delay * 1000)
+        rest_ms = int(delay * 1000)
         done: list[bool] = []
         self._write(
-            lambda tx: done.append(rows.failed(tx, message, error, due_ms=due_ms, counts=counts, parked=parked))
+            lambda tx: done.append(rows.failed(tx, message, error, rest_ms=rest_ms, counts=counts, parked=parked))
         )
         if not done[0]:
             return  # another relay has it now
@@ -269,6 +267,10 @@ class _Relay:
     def _write(self, write: Any) -> None:
         # Not waiting for the disk: what a power cut takes back of this is delivered once more.
         self._transactions.apart(write, wait_s=None)
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self._options.lease_s * 1000)
 
     # Waiting
 

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from memoryos_uow import _ambient, _bands, _owner
+from memoryos_uow import _ambient, _bands, _leases, _owner
 from memoryos_uow._messages import Message, OutboxEntry
 from memoryos_uow._names import Band
 
@@ -116,15 +116,17 @@ def claimable(reader: Reader, topics: str | None, *, limit: int) -> list[Claimed
         return []
     owners = [row[0] for row in reader.rows("SELECT DISTINCT owner FROM uow_outbox WHERE owner IS NOT NULL")]
     gone = json.dumps([owner for owner in owners if _owner.is_gone(owner)])
-    facts = {"now": _ambient.unix_ms(), "gone": gone, "topics": topics, "limit": limit}
+    facts = {"now": _leases.now_ms(reader), "gone": gone, "topics": topics, "limit": limit}
     return [Claimed(*row) for row in reader.rows(_CLAIMABLE, facts)]
 
 
-def claim(tx: Transaction, messages: Iterable[Claimed], until_ms: int) -> None:
-    """Take free messages until `until_ms`, each under the epoch after the one it has."""
+def claim(tx: Transaction, messages: Iterable[Claimed], lease_ms: int) -> None:
+    """Take free messages for `lease_ms`, each under the epoch after the one it has."""
+    until = _leases.moment(tx, lease_ms)
     tx.execute_many(
-        f"UPDATE uow_outbox SET epoch = epoch + 1, owner = ?, lease_until_ms = ? {_CLAIM_IS_OURS}",  # noqa: S608
-        ((_owner.own_name(), until_ms, *one.claim) for one in messages),
+        "UPDATE uow_outbox SET epoch = epoch + 1, owner = ?,"  # noqa: S608
+        f" lease_until_ms = {_leases.MOMENT[tx.dialect]} {_CLAIM_IS_OURS}",
+        ((_owner.own_name(), until, *one.claim) for one in messages),
     )
 
 
@@ -133,10 +135,10 @@ def count_lapse(tx: Transaction, message: Claimed) -> None:
     tx.execute(f"UPDATE uow_outbox SET attempts = attempts + 1 {_CLAIM_IS_OURS}", message.claim)  # noqa: S608
 
 
-def renew(tx: Transaction, message: Claimed, until_ms: int) -> bool:
-    """Keep a claim until `until_ms`; return whether it is still ours."""
-    statement = f"UPDATE uow_outbox SET lease_until_ms = ? {_CLAIM_IS_OURS}"  # noqa: S608 - a condition from above
-    return tx.execute(statement, (until_ms, *message.claim)) == 1
+def renew(tx: Transaction, message: Claimed, lease_ms: int) -> bool:
+    """Keep a claim for `lease_ms` from now; return whether it is still ours."""
+    statement = f"UPDATE uow_outbox SET lease_until_ms = {_leases.MOMENT[tx.dialect]} {_CLAIM_IS_OURS}"  # noqa: S608
+    return tx.execute(statement, (_leases.moment(tx, lease_ms), *message.claim)) == 1
 
 
 def release(tx: Transaction, messages: Iterable[Claimed]) -> None:
@@ -156,17 +158,20 @@ def delivered(tx: Transaction, message: Claimed) -> bool:
     return tx.execute(statement, message.claim) == 1
 
 
-def failed(tx: Transaction, message: Claimed, error: BaseException, *, due_ms: int, counts: bool, parked: bool) -> bool:
-    """Note why delivering failed and when it is due again, or that it is parked; return whether it was still ours.
+def failed(
+    tx: Transaction, message: Claimed, error: BaseException, *, rest_ms: int, counts: bool, parked: bool
+) -> bool:
+    """Note why delivering failed and after how long it is due again, or that it is parked; return if it was still ours.
 
     `counts`: it was the message's own failure, not that of a sink which is out of reach.
     """
     changed = tx.execute(
-        "UPDATE uow_outbox SET owner = NULL, lease_until_ms = 0, state = ?, due_ms = ?, attempts = attempts + ?,"  # noqa: S608
+        "UPDATE uow_outbox SET owner = NULL, lease_until_ms = 0, state = ?,"  # noqa: S608
+        f" due_ms = {'0' if parked else _leases.MOMENT[tx.dialect]}, attempts = attempts + ?,"
         f" error_type = ?, error_message = ?, error_ts = ? {_CLAIM_IS_OURS}",
         (
             "parked" if parked else "waiting",
-            0 if parked else due_ms,
+            *(() if parked else (_leases.moment(tx, rest_ms),)),
             int(counts),
             type(error).__qualname__,
             _bands.error_text(error, Band(message.band)),
@@ -193,7 +198,7 @@ def listed(reader: Reader, topics: str | None, *, parked_only: bool, limit: int)
     if not _exist(reader):
         return []
     facts: dict[str, Any] = {
-        "now": _ambient.unix_ms(),
+        "now": _leases.now_ms(reader),
         "topics": topics,
         "parked": int(parked_only),
         "limit": limit,

@@ -1,8 +1,8 @@
-"""Questions to what was added up, and to rows where no tally has the answer.
+"""Questions to what was added up, and to every unit's numbers where no tally has the answer.
 
 Promise: both ways give the same numbers; which one is taken depends on the question alone. No criterion, one of space
-and band, or times by themselves are answered from tallies, and only the hours in which a time begins or ends are read;
-a space together with a time, or with another grouping, reads rows.
+and band, or times by themselves are answered from tallies, and only the hours in which a time begins or ends are looked
+through; for a space together with a time, or with another grouping, the blocks of `columns` are.
 """
 
 from __future__ import annotations
@@ -10,27 +10,23 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from memoryos_uow._names import Band
-from memoryos_uow._statistics.facts import NO_TIME, NONE, WITHHELD, key_of, read
+from memoryos_uow._statistics.facts import NO_TIME, NONE, WITHHELD, key_of, microseconds
+from memoryos_uow._statistics.look import LENGTHS, Asked, Groups, look_through, take_away
 from memoryos_uow._statistics.side import forget, up_to_date
 from memoryos_uow._statistics.tally import Tally, added
 from memoryos_uow.statistics import GroupBy, SlowUnit, Statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from memoryos_uow._statistics.facts import CountedUnit
     from memoryos_uow._statistics.side import Tallies
     from memoryos_uow.abc import Reader
     from memoryos_uow.statistics import StatisticsGroup
-
-_LENGTHS: Final = {GroupBy.HOUR: 13, GroupBy.DAY: 10, GroupBy.MONTH: 7}
-"""How many characters of a time name the group."""
-
-_Grouped = defaultdict[str, Tally]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +84,8 @@ def several(
 
 
 def _answer(reader: Reader, tallies: Tallies, question: Question, *, basic: bool) -> Statistics:
-    total, groups = _from_tallies(tallies, question) if _is_tallied(question) else (Tally(), _Grouped(Tally))
-    for some in _read(tallies, reader, question, basic=basic):
-        _count(some, question, total, groups)
+    total, groups = _from_tallies(tallies, question) if _is_tallied(question) else (Tally(), Groups(Tally))
+    _look_through(tallies, question, total, groups)
     named = [_named(key, tally, question.by) for key, tally in groups.items()]
     return Statistics(
         total.group(),
@@ -108,16 +103,16 @@ def _is_tallied(question: Question) -> bool:
     """Say whether tallies have the answer, or all of it but what lies at the edges of a time."""
     if question.space_id is not None:
         return not question.has_time and question.by in (None, GroupBy.SPACE, GroupBy.BAND)
-    return not question.has_time or question.by in (None, GroupBy.BAND, *_LENGTHS)
+    return not question.has_time or question.by in (None, GroupBy.BAND, *LENGTHS)
 
 
-def _from_tallies(tallies: Tallies, question: Question) -> tuple[Tally, _Grouped]:
+def _from_tallies(tallies: Tallies, question: Question) -> tuple[Tally, Groups]:
     """Add up the tallies that make the answer."""
     by, band = question.by, None if question.band is None else question.band.value
-    groups = _Grouped(Tally)
+    groups = Groups(Tally)
     if question.space_id is not None:
         sort, key = "space", key_of(question.space_id)
-    elif question.has_time or by in _LENGTHS:
+    elif question.has_time or by in LENGTHS:
         sort, key = "hour", None
     else:
         sort, key = ("band" if by is None else by.value), None
@@ -137,7 +132,7 @@ def _from_tallies(tallies: Tallies, question: Question) -> tuple[Tally, _Grouped
 def _group_key(by: GroupBy, key: str, band: str) -> str:
     if by is GroupBy.BAND:
         return band
-    return key[: _LENGTHS[by]] if by in _LENGTHS else key
+    return key[: LENGTHS[by]] if by in LENGTHS else key
 
 
 def _whole_hours(question: Question) -> Callable[[str], bool]:
@@ -156,48 +151,26 @@ def _whole_hours(question: Question) -> Callable[[str], bool]:
     return inside
 
 
-def _read(tallies: Tallies, reader: Reader, question: Question, *, basic: bool) -> Iterator[list[CountedUnit]]:
-    """Yield the units asked for that no tally has counted."""
-    tallied = _is_tallied(question)
-    yield [one for one in tallies.loose if question.wants(one)]
-    if tallied and not question.has_time:
-        return
-    inside, waiting = _whole_hours(question), {one.row for one in tallies.loose}
-    for after, until in _ranges(tallies, question, tallied=tallied):
-        last = min(until, tallies.through)
-        for units in read(reader, basic=basic, after=after, until=last, space_id=None if basic else question.space_id):
-            yield [
-                one
-                for one in units
-                if question.wants(one) and one.row not in waiting and not (tallied and inside(one.hour))
-            ]
-
-
-def _ranges(tallies: Tallies, question: Question, *, tallied: bool) -> list[tuple[int, int]]:
-    if not question.has_time:
-        return [(0, tallies.through)]
-    if not tallied:
-        return tallies.between(question.since, question.until)
-    found: set[tuple[int, int]] = set()
-    if question.since is not None:  # up to the end of the hour in which it begins
-        found.update(tallies.between(question.since, f"{question.since[:13]}:59:59.9999999Z"))
-    if question.until is not None:
-        found.update(tallies.between(f"{question.until[:13]}:00:00.000000Z", question.until))
-    return _disjoint(found)
-
-
-def _disjoint(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the same row numbers in ranges that do not overlap."""
-    joined: list[tuple[int, int]] = []
-    for after, until in sorted(ranges):
-        if joined and after < joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(until, joined[-1][1]))
+def _look_through(tallies: Tallies, question: Question, total: Tally, groups: Groups) -> None:
+    """Add to the answer the units that no tally has counted for it."""
+    blocks = tallies.blocks
+    since, until = (None if time is None else microseconds(time) for time in (question.since, question.until))
+    asked = Asked(question.space_id, question.band, since, until, question.by)
+    if not _is_tallied(question):
+        if asked.is_most(blocks):  # all but the others: there are fewer of them
+            whole, of_groups = _from_tallies(tallies, Question(band=question.band, by=question.by))
+            take_away(blocks, asked, whole, of_groups)
+            total.merge(whole)
+            groups.update(of_groups)
         else:
-            joined.append((after, until))
-    return joined
+            look_through(blocks, asked, total, groups)
+    elif question.has_time:
+        inside = _whole_hours(question)
+        look_through(blocks, asked, total, groups, hours=lambda hour: not inside(hour))
+    _count([one for one in tallies.loose if question.wants(one)], question, total, groups)
 
 
-def _count(units: list[CountedUnit], question: Question, total: Tally, groups: _Grouped) -> None:
+def _count(units: list[CountedUnit], question: Question, total: Tally, groups: Groups) -> None:
     """Add units to the answer."""
     if not units:
         return
@@ -222,7 +195,7 @@ def _keys(by: GroupBy, one: CountedUnit) -> Iterator[str]:
     elif by is GroupBy.BAND:
         yield one.band
     else:
-        yield one.hour[: _LENGTHS[by]]
+        yield one.hour[: LENGTHS[by]]
 
 
 def _named(key: str, tally: Tally, by: GroupBy | None) -> StatisticsGroup:
@@ -234,7 +207,7 @@ def _named(key: str, tally: Tally, by: GroupBy | None) -> StatisticsGroup:
 
 
 def _order(by: GroupBy | None) -> Callable[[StatisticsGroup], tuple[int, str, bool]]:
-    if by in _LENGTHS:
+    if by in LENGTHS:
         return lambda group: (0, group.name or "", group.withheld)
     return lambda group: (-group.units, group.name or "", group.withheld)
 

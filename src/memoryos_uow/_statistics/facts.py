@@ -5,7 +5,7 @@ Promise: what a unit's band withholds ends here. Rows are read in the order of t
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -73,24 +73,12 @@ def key_of(name: object) -> str:
     return NONE if name is None else f"={name}"
 
 
-def read(
-    reader: Reader,
-    *,
-    basic: bool,
-    after: int,
-    until: int | None = None,
-    space_id: str | None = None,
-) -> Iterator[list[CountedUnit]]:
-    """Yield the units whose row numbers are above `after`, and at most `until`, some thousands at once.
-
-    With `space_id` units of other spaces are left out.
-    """
-    of_space = "" if space_id is None else " AND u.space_id = ?4"
-    select = f"{_BASIC_COLUMNS if basic else _COLUMNS} WHERE u.rowid > ?1 AND u.rowid <= ?2{of_space}"
+def read(reader: Reader, *, basic: bool, after: int, until: int | None = None) -> Iterator[list[CountedUnit]]:
+    """Yield the units whose row numbers are above `after`, and at most `until`, some thousands at once."""
+    select = f"{_BASIC_COLUMNS if basic else _COLUMNS} WHERE u.rowid > ?1 AND u.rowid <= ?2 ORDER BY u.rowid LIMIT ?3"
     last = 2**63 - 1 if until is None else until
     while True:
-        values = (after, last, _ROWS_AT_ONCE) if space_id is None else (after, last, _ROWS_AT_ONCE, space_id)
-        rows = reader.rows(f"{select} ORDER BY u.rowid LIMIT ?3", values)
+        rows = reader.rows(select, (after, last, _ROWS_AT_ONCE))
         if rows:
             yield [_facts(reader, row, basic=basic) for row in rows]
         if len(rows) < _ROWS_AT_ONCE:
@@ -201,20 +189,35 @@ def _text(value: object) -> str | None:
 
 def _utc(text: object) -> str | None:
     """Return a time in the form in which the ledger keeps times, so that texts compare as times do, or None."""
-    if isinstance(text, str) and len(text) == 27 and text[-1] == "Z" and _is_hour(text[:13]):  # noqa: PLR2004 - our form
-        return text
     try:
         moment = datetime.fromisoformat(text)  # type: ignore[arg-type]
+        if (
+            isinstance(text, str)
+            and len(text) == _OUR_LENGTH
+            and text[10] == "T"
+            and text[-8] == "."
+            and text[-1] == "Z"
+        ):
+            return text
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         return None
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+_OUR_LENGTH: Final = len("2026-11-22T19:20:31.110000Z")
+
+
+def microseconds(text: str) -> int:
+    """Return a time in our form as microseconds since 1970."""
+    minute, second, us = int(text[14:16]), int(text[17:19]), int(text[20:26])
+    return _hour_us(text[:13]) + (minute * 60 + second) * 1_000_000 + us
+
+
 @lru_cache(maxsize=1024)
-def _is_hour(text: str) -> bool:
-    """Say whether this is a date and an hour as ours begin."""
-    try:
-        return datetime.fromisoformat(f"{text}:00").strftime("%Y-%m-%dT%H") == text
-    except ValueError:
-        return False
+def _hour_us(text: str) -> int:
+    hour = datetime.fromisoformat(f"{text}:00").replace(tzinfo=UTC)
+    return (hour - _EPOCH) // timedelta(microseconds=1)
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

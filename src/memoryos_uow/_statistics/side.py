@@ -17,12 +17,13 @@ from collections import defaultdict
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from memoryos_uow._statistics.facts import NO_TIME, newest_row, read, read_again
+from memoryos_uow._statistics import columns
+from memoryos_uow._statistics.facts import newest_row, read, read_again
 from memoryos_uow._statistics.tally import Tally
 from memoryos_uow.engines._place import is_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from memoryos_uow._statistics.facts import CountedUnit
@@ -32,7 +33,7 @@ ENDING: Final = "-stats"
 """What the name of the file ends with, behind the ledger's."""
 
 _APPLICATION_ID: Final = 0x756F7773  # "uows"
-_LAYOUT: Final = f"1 {sys.byteorder}"
+_LAYOUT: Final = f"2 {sys.byteorder}"
 _LOOKED_AT_AGAIN_MAX: Final = 10_000
 _IN_MEMORY_MAX: Final = 20_000
 _ROWS_BETWEEN_COMMITS: Final = 100_000
@@ -43,9 +44,7 @@ CREATE TABLE known (id INTEGER PRIMARY KEY CHECK (id = 1), ledger TEXT NOT NULL,
 CREATE TABLE tallies (sort TEXT NOT NULL, key TEXT NOT NULL, band TEXT NOT NULL, facts TEXT NOT NULL,
   execution BLOB NOT NULL, "commit" BLOB NOT NULL, PRIMARY KEY (sort, key, band)) WITHOUT ROWID;
 CREATE TABLE waiting (row INTEGER PRIMARY KEY);
-CREATE TABLE spans (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, earliest TEXT NOT NULL, latest TEXT NOT NULL);
-CREATE TABLE layout (text TEXT NOT NULL);
-"""
+CREATE TABLE layout (text TEXT NOT NULL)"""
 # One row: who the ledger is, and what was taken out of it.
 _LEDGER: Final = """
 SELECT (SELECT ledger_id FROM uow_identity) || ' ' || (SELECT count(*) FROM uow_sealed) || ' '
@@ -54,12 +53,12 @@ SELECT (SELECT ledger_id FROM uow_identity) || ' ' || (SELECT count(*) FROM uow_
 
 
 class Tallies(NamedTuple):
-    """What was added up, true for all units up to a row."""
+    """What was added up of all units up to a row."""
 
     side: sqlite3.Connection
-    through: int
+    blocks: columns.Blocks
     loose: list[CountedUnit]
-    """Units up to that row that are in no tally yet, because something of them might still have changed."""
+    """Units that are in no tally and no block yet, because something of them might still have changed."""
 
     def get(self, sort: str, *, key: str | None = None, band: str | None = None) -> Iterator[tuple[str, str, Tally]]:
         """Yield key, band and tally of what matches."""
@@ -68,21 +67,6 @@ class Tallies(NamedTuple):
         select = f'SELECT key, band, facts, execution, "commit" FROM tallies WHERE {where}'  # noqa: S608 - from above
         for found, of_band, *packed in self.side.execute(select, list(wanted.values())):
             yield found, of_band, Tally.unpacked(*packed)
-
-    def between(self, since: str | None, until: str | None) -> list[tuple[int, int]]:
-        """Return the ranges of row numbers in which units of a time may be: above the first, up to the second."""
-        found = self.side.execute(
-            "SELECT first, last FROM spans WHERE (?1 IS NULL OR latest >= ?1) AND (?2 IS NULL OR earliest < ?2)"
-            " ORDER BY first",
-            (since, until),
-        )
-        ranges: list[tuple[int, int]] = []
-        for first, last in found:
-            if ranges and ranges[-1][1] == first - 1:
-                ranges[-1] = (ranges[-1][0], last)
-            else:
-                ranges.append((first - 1, last))
-        return ranges
 
 
 @contextmanager
@@ -161,7 +145,7 @@ def _make_tables(side: sqlite3.Connection) -> None:
     side.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     for (name,) in side.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
         side.execute(f'DROP TABLE "{name}"')
-    for statement in _TABLES.split(";\n"):
+    for statement in (*_TABLES.split(";\n"), *columns.TABLES.split(";\n")):
         side.execute(statement)
     side.execute("INSERT INTO layout VALUES (?)", (_LAYOUT,))
 
@@ -187,9 +171,8 @@ def _brought_up(
         with _transaction(side):
             update.take(batch)
     side.execute("BEGIN")  # what others add while the answer is made is not seen; closing ends it
-    (through,) = side.execute("SELECT through FROM known").fetchone()
     waiting = [row for (row,) in side.execute("SELECT row FROM waiting ORDER BY row")]
-    return Tallies(side, through, list(read_again(reader, waiting, basic=basic)))
+    return Tallies(side, columns.Blocks(side), list(read_again(reader, waiting, basic=basic)))
 
 
 @contextmanager
@@ -210,6 +193,7 @@ class _Update:
         self._side = side
         self._reader = reader
         self._basic = basic
+        self._blocks = columns.Blocks(side)
         self._cache: dict[tuple[str, str, str], Tally] = {}
         self._changed: set[tuple[str, str, str]] = set()
         self._version: int | None = None
@@ -220,7 +204,7 @@ class _Update:
         ledger = "1.0.0" if self._basic else self._reader.rows(_LEDGER)[0][0] or "none"
         known = self._side.execute("SELECT ledger, through, last FROM known").fetchone()
         if known is None or known[0] != ledger or self._mark(known[1]) != known[2]:
-            for table in ("tallies", "waiting", "spans", "known"):
+            for table in ("tallies", "waiting", "blocks", "names", "known"):
                 self._side.execute(f"DELETE FROM {table}")  # noqa: S608 - from above
             self._side.execute("INSERT INTO known VALUES (1, ?, 0, ?)", (ledger, self._mark(0)))
         self._through = self._side.execute("SELECT through FROM known").fetchone()[0]
@@ -248,6 +232,7 @@ class _Update:
         (version,) = self._side.execute("PRAGMA data_version").fetchone()
         if version != self._version:
             self._cache.clear()
+            self._blocks.forget()
             self._version = version
 
     def batches(self, progress: Callable[[str], None] | None) -> Iterator[list[CountedUnit]]:
@@ -273,22 +258,13 @@ class _Update:
         if new:
             self._add([one for one in new if one.final])
             self._side.executemany("INSERT INTO waiting VALUES (?)", [(one.row,) for one in new if not one.final])
-            self._note_span(new)
             last = new[-1].row
             self._side.execute("UPDATE known SET through = ?, last = ?", (last, self._mark(last)))
             self._write()
 
-    def _note_span(self, batch: list[CountedUnit]) -> None:
-        """Note between which times the units of a batch were made, some thousands at once."""
-        for begin in range(0, len(batch), 2_000):
-            part = batch[begin : begin + 2_000]
-            times = [one.created for one in part if one.created != NO_TIME] or [""]
-            self._side.execute(
-                "INSERT INTO spans VALUES (?, ?, ?, ?)", (part[0].row, part[-1].row, min(times), max(times))
-            )
-
-    def _add(self, units: Iterable[CountedUnit]) -> None:
-        """Add units to every tally that they belong to."""
+    def _add(self, units: Sequence[CountedUnit]) -> None:
+        """Add units to every tally that they belong to, and to the blocks."""
+        self._blocks.add(units)
         by: defaultdict[tuple[str, str, str], list[CountedUnit]] = defaultdict(list)
         for one in units:
             band = one.band

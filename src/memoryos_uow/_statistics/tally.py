@@ -12,15 +12,16 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow._names import Status
 from memoryos_uow._statistics.facts import NO_TIME
 from memoryos_uow.statistics import Durations, FailureCount, StatisticsGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from memoryos_uow._statistics.columns import Columns
     from memoryos_uow._statistics.facts import CountedUnit
 
 SLOWEST_MAX: Final = 10
@@ -76,6 +77,31 @@ class Tally:
         hours = [one.hour for one in units if one.hour != NO_TIME]
         self._extend(min(hours, default=None), max(hours, default=None))
 
+    def add_columns(self, columns: Columns, name: Callable[[int], str]) -> None:
+        """Add units of which there is a column for each fact, without the slowest of them and the hours."""
+        for code, units in Counter(columns["outcome"]).items():
+            status, *error = json.loads(name(code))
+            self.statuses[status] += units
+            if error:
+                self.failures[error[0], error[1]] += units
+        self.retries += sum(columns["retries"])
+        self.writes += sum(columns["writes"])
+        self.n_bytes += sum(columns["n_bytes"])
+        for histogram, column in ((self.execution, columns["execution"]), (self.commit, columns["commit"])):
+            counted = Counter(column)
+            del counted[0]  # of these it is not known
+            for one_more, units in counted.items():
+                histogram[one_more - 1] += units
+
+    def add_extremes(self, columns: Columns, name: Callable[[int], str]) -> None:
+        """Add the slowest of units, and the hours of the first and the last of them."""
+        bar = self.slowest[-1][0] if len(self.slowest) == SLOWEST_MAX else 0
+        if max(columns["execution"], default=0) > bar:  # an equal one may be newer
+            timed = [(us - 1, row) for us, row in zip(columns["execution"], columns["row"], strict=True) if us > bar]
+            self.slowest = heapq.nlargest(SLOWEST_MAX, [*self.slowest, *timed])
+        hours = [hour for hour in map(name, set(columns["hour"])) if hour != NO_TIME]
+        self._extend(min(hours, default=None), max(hours, default=None))
+
     def _extend(self, first: str | None, last: str | None) -> None:
         if first is not None:
             self.first = first if self.first is None else min(self.first, first)
@@ -93,6 +119,23 @@ class Tally:
         self.commit.update(other.commit)
         self.slowest = heapq.nlargest(SLOWEST_MAX, [*self.slowest, *other.slowest])
         self._extend(other.first, other.last)
+
+    def forget_extremes(self) -> None:
+        """Forget the slowest units, and the first and the last hour: they cannot be taken away from."""
+        self.slowest, self.first, self.last = [], None, None
+
+    def subtract(self, other: Tally) -> None:
+        """Take away what is a part of this, but for the extremes."""
+        for mine, its in (
+            (self.statuses, other.statuses),
+            (self.failures, other.failures),
+            (self.execution, other.execution),
+            (self.commit, other.commit),
+        ):
+            _subtract(mine, its)
+        self.retries -= other.retries
+        self.writes -= other.writes
+        self.n_bytes -= other.n_bytes
 
     # As one row of a table
 
@@ -143,6 +186,13 @@ class Tally:
         """Return the failures by type and store, most frequent first."""
         ordered = sorted(self.failures.items(), key=lambda item: (-item[1], item[0][0] or "", item[0][1] or ""))
         return tuple(FailureCount(error_type, store, units) for (error_type, store), units in ordered)
+
+
+def _subtract(counter: Counter[Any], part: Counter[Any]) -> None:
+    for key, number in part.items():
+        counter[key] -= number
+        if not counter[key]:
+            del counter[key]
 
 
 def _pack(histogram: _Histogram) -> bytes:

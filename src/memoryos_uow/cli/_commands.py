@@ -48,8 +48,9 @@ SECTIONS: Final[dict[str, dict[str, Place]]] = {
     "Forget a record": {
         "erase": Place("_erase", "erase", "Erase a record, and what receipts say of it."),
     },
-    "Change its schema": {
+    "Change its schema or its place": {
         "migrate": Place("_migrate", "migrate", "Bring a ledger to 1.1.0, or back to 1.0.0."),
+        "copy": Place("_copy", "copy", "Copy a ledger from a file to a PostgreSQL database."),
     },
 }
 

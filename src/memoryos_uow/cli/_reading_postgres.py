@@ -12,6 +12,7 @@ from memoryos_uow import _migrations_postgres
 from memoryos_uow._migrations import Kind
 from memoryos_uow._names import Durability
 from memoryos_uow._rows_postgres import PostgresRows
+from memoryos_uow._unfinished_copy import refuse_unfinished
 from memoryos_uow.engines.postgres import PostgresEngine
 from memoryos_uow.errors import LedgerError
 
@@ -56,9 +57,10 @@ def refuse_unreadable(engine: PostgresEngine) -> None:
 
     Raises:
         SchemaTooNew: a later version of this library wrote it.
-        LedgerError: it holds none.
+        LedgerError: it holds none, or one that is still being copied there.
     """
     with engine.reader() as reader:
+        refuse_unfinished(reader, engine.place)
         state = _migrations_postgres.inspect(reader.connection, place=engine.place)
     _migrations_postgres.refuse_unfit(state, place=engine.place)
     if state.kind is Kind.NEW:

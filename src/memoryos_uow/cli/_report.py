@@ -15,6 +15,7 @@ from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import note, note_basic
 from memoryos_uow.cli._reading import connect, reading
 from memoryos_uow.cli._steps import Steps
+from memoryos_uow.cli._verify import verified_database
 from memoryos_uow.engines._sqlite_errors import translated
 from memoryos_uow.errors import UsageError
 
@@ -72,9 +73,12 @@ def report_command(
         basic = opened.basic
 
         def verified() -> Verification:
+            if ledger.path is None:
+                return verified_database(ledger, busy_timeout, live=live, progress=steps)
+            file = ledger.path
             return Verifier(
-                lambda: _connected(ledger, busy_timeout),
-                ledger.absolute(),
+                lambda: _connected(file, busy_timeout),
+                file.absolute(),
                 stores={},
                 live=live,
                 content_key=_band_keys.content_key(None),
@@ -83,7 +87,7 @@ def report_command(
 
         facts = report.gather_facts(
             opened.reader,
-            ledger.absolute(),
+            ledger.absolute,
             basic=basic,
             since=since,
             until=until,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -18,6 +18,7 @@ from memoryos_uow.cli._reading import connect, refuse_unreadable
 from memoryos_uow.cli._steps import Steps
 from memoryos_uow.engines._sqlite_errors import translated
 from memoryos_uow.errors import UsageError
+from memoryos_uow.ledger import Ledger
 from memoryos_uow.verification import ALWAYS_OPEN
 
 if TYPE_CHECKING:
@@ -79,26 +80,41 @@ def verify(
     """
     if gone and no_live:
         raise click.UsageError("--gone asks the stores, so --no-live cannot go with it.")
+    asked: dict[str, Any] = {
+        "space_id": space,
+        "checkpoint": None if checkpoint is None else _text_of(checkpoint),
+        "vkey": vkey,
+        "live": not no_live,
+        "gone": gone,
+    }
     with Steps("Verifying") as steps:
-        report = Verifier(
-            lambda: _connected(ledger, busy_timeout),
-            ledger.absolute(),
-            stores={},
-            space_id=space,
-            checkpoint=None if checkpoint is None else _text_of(checkpoint),
-            vkey=vkey,
-            live=not no_live,
-            only=stores or None,
-            gone=gone,
-            content_key=_band_keys.content_key(None),
-            progress=steps,
-        ).run()
+        if ledger.path is None:
+            report = verified_database(ledger, busy_timeout, stores=stores or None, progress=steps, **asked)
+        else:
+            file, secret = ledger.path, _band_keys.content_key(None)
+            report = Verifier(
+                lambda: _connected(file, busy_timeout),
+                file.absolute(),
+                stores={},
+                only=stores or None,
+                content_key=secret,
+                progress=steps,
+                **asked,
+            ).run()
     if as_json:
         print_json(report.as_dict())
     else:
         _print(report)
     if not report.ok:
         click.get_current_context().exit(1)
+
+
+def verified_database(ledger: LedgerPlace, busy_timeout_s: float, **asked: Any) -> Verification:
+    """Verify a ledger in a database: opened with the stores that it records, and nothing is recovered or changed."""
+    with Ledger.open(
+        ledger.given, stores="recorded", migrate=False, recover=False, busy_timeout=busy_timeout_s
+    ) as opened:
+        return opened.verify(**asked)
 
 
 def _connected(path: Path, busy_timeout_s: float) -> sqlite3.Connection:

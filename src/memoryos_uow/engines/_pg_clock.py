@@ -2,7 +2,8 @@
 
 A hybrid logical clock (Kulkarni and others, "Logical Physical Clocks", 2014): microseconds by the database's clock,
 always greater than every stamp that this process has given or met. So a unit that has read a record overwrites it with
-a greater version, whatever the clocks of machines say.
+a greater version, whatever the clocks of machines say. Between two looks at the database's clock the time is counted by
+the machine's monotonic clock: setting a wall clock changes nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ class StampClock:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._ahead_us = 0
+        self._server_us = 0
+        self._looked_ns = 0
         self._last = 0
 
-    def adjust(self, server_us: int) -> None:
-        """Learn what the database's clock says at this moment."""
-        self._ahead_us = server_us - _ambient.unix_ms() * 1000
+    def adjust(self, server_us: int, looked_ns: int) -> None:
+        """Learn what the database's clock said at a moment after `looked_ns` by the monotonic clock."""
+        with self._mutex:
+            self._server_us, self._looked_ns = server_us, looked_ns
 
     def learn(self, stamp: object) -> None:
         """Give only greater stamps than this one from now on."""
@@ -33,5 +36,6 @@ class StampClock:
     def next(self) -> int:
         """Return a stamp that this process has neither given nor met, nor any greater one."""
         with self._mutex:
-            self._last = max(self._last + 1, _ambient.unix_ms() * 1000 + self._ahead_us)
+            now_us = self._server_us + (_ambient.monotonic_ns() - self._looked_ns) // 1000
+            self._last = max(self._last + 1, now_us)
             return self._last

@@ -35,10 +35,19 @@ def state_of(error: BaseException) -> str:
 def is_lost(error: BaseException) -> bool:
     """Say whether `error` means that the connection is gone, so that what became of the statement is not known."""
     state = state_of(error)
-    return state[:2] == "08" or state in _LOST or (not state and type(error).__name__ in _OF_CONNECTIONS)
+    if state:
+        severity = getattr(getattr(error, "diag", None), "severity_nonlocalized", None)
+        return state[:2] == "08" or state in _LOST or severity in _ENDS_CONNECTION
+    return isinstance(error, OSError) or type(error).__name__ in _OF_CONNECTIONS
 
 
+_ENDS_CONNECTION: Final = ("FATAL", "PANIC")
 _OF_CONNECTIONS: Final = ("OperationalError", "ConnectionTimeout", "InterfaceError", "PipelineAborted")
+
+
+def of_moved_server(error: BaseException) -> bool:
+    """Say whether `error` means that the server is a replica by now, or was told not to take writes."""
+    return state_of(error) == _READ_ONLY
 
 
 def translate(error: BaseException, place: str, *, with_values: bool = False) -> UnitOfWorkError:

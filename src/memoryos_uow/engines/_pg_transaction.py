@@ -1,28 +1,40 @@
 """One PostgreSQL connection in use: as a reader, or as a unit's open transaction.
 
-Promise: the same face as SQLite's (`_contract`); whatever goes wrong below arrives as one of our errors. Statements
-whose answers nobody needs travel with the next one that somebody waits for (`later`; BEGIN is the first of them), so a
-unit takes few round trips, however many writes it has.
+Promises
+
+- The same face as SQLite's (`_contract`); whatever goes wrong below arrives as one of our errors.
+- Statements whose answers nobody needs travel with the next one that somebody waits for (`later`; BEGIN is the first of
+  them), so a unit takes few round trips, however many writes it has. Their errors arrive there too.
+- A connection that turns out to be dead when it is first used is replaced, and nobody notices; later nothing is done
+  twice. What was interrupted in the middle, by a signal handler for example, never goes back to the pool.
+- A transaction ends exactly once; ``decided`` says whether its commit is durable, ``answer_lost`` that it may be.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow._names import Dialect
 from memoryos_uow.engines._contract import Answer
-from memoryos_uow.engines._pg_errors import is_lost, translate
+from memoryos_uow.engines._pg_errors import is_lost, of_moved_server, translate
 from memoryos_uow.engines._pg_sql import Translated, foreign, own
+from memoryos_uow.engines._pg_wire import Statement, exchange
 from memoryos_uow.errors import LedgerError, UnitOfWorkError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from memoryos_uow.abc import Parameters
+    from memoryos_uow.engines._pg_clock import StampClock
+    from memoryos_uow.engines._pg_pool import Loan
+    from memoryos_uow.engines._pg_wire import Answered
 
 _ROWS_FETCHED: Final = 1000
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_IDLE: Final = 0
+_INTRANS: Final = 2
 
 
 class PostgresReader:
@@ -30,106 +42,144 @@ class PostgresReader:
 
     dialect: Final = Dialect.POSTGRESQL
 
-    def __init__(self, connection: Any, place: str, foreign_errors: tuple[type[BaseException], ...]) -> None:
-        self._connection = connection
+    def __init__(self, loan: Loan, place: str, foreign_errors: tuple[type[Exception], ...]) -> None:
+        self._loan = loan
         self._place = place
         self._errors = foreign_errors
         self._lent = True
-        self._queued: list[tuple[str, Any]] = []
-        self._unsent = True
-        self._streams = 0
+        self._queued: list[Statement] = []
+        self._used = False  # something was sent, so that nothing may be sent again on another connection
+        self._sound = True
+        self._streams: set[str] = set()
+        self._names = count(1)
+        self._undone = 0  # how often the transaction went back to a savepoint
 
     @property
     def connection(self) -> Any:
-        """The psycopg connection.
+        """The psycopg connection, on which the transaction has begun.
 
         Raises:
             LedgerError: it was given back, and may serve somebody else by now.
         """
-        if not self._lent:
+        self._refuse_returned()
+        if self._queued:
+            try:
+                self._exchange(())
+            except self._errors as error:
+                raise self._failed(error, ()) from error
+        return self._loan.connection
+
+    def _refuse_returned(self) -> None:
+        if not self._lent or not self._loan.is_ours:
             raise LedgerError(
                 "This transaction, or reader, of the ledger is over.",
                 hint="Nothing of the unit was written after its end. Begin another one.",
             )
-        return self._connection
+
+    # Queries
 
     def rows(self, sql: str, parameters: Parameters = (), /) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
-        cursor = self._run(own(sql), parameters)
-        return cursor.fetchall() if cursor.description is not None else []
+        return self._run(own(sql), parameters).fetchall()
 
     def answer(self, sql: str, parameters: Parameters = (), /) -> Answer:
         """Run one statement of the application's and return all that a cursor would tell of it."""
-        cursor = self._run(foreign(sql), parameters)
-        rows = cursor.fetchall() if cursor.description is not None else []
-        return Answer(rows, cursor.description, cursor.rowcount)
+        answered = self._run(foreign(sql), parameters)
+        return Answer(answered.fetchall(), answered.description, answered.rowcount)
 
     def stream(self, sql: str, parameters: Parameters = (), /) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query one by one, all from one snapshot; other queries may run in between."""
-        statement = own(sql)
-        self._streams += 1
-        name = f"uow_{self._streams}"
-        alone = self._outside_transaction()
+        name, statement, undone = f"uow_{next(self._names)}", own(sql), self._undone
+        if not self._queued and not self._streams and self._is_idle():
+            self._queued.append(Statement(_SNAPSHOT))
+        self._queued.append(
+            Statement(f"DECLARE {name} NO SCROLL CURSOR FOR {statement.text}", statement.bind(parameters))
+        )
+        self._streams.add(name)
+        fetch = Translated(f"FETCH FORWARD {_ROWS_FETCHED} FROM {name}", numbered=False, table=None)
         try:
-            if alone:
-                self._run(Translated(_SNAPSHOT, numbered=False, table=None), ())
-            with self.connection.cursor(name=name) as cursor:
-                cursor.itersize = _ROWS_FETCHED
-                self._flush()
-                cursor.execute(statement.text, statement.bind(parameters))
-                while rows := cursor.fetchmany(_ROWS_FETCHED):
-                    yield from rows
-        except self._errors as error:
-            raise self._failed(error, parameters) from error
+            while rows := self._run(fetch, (), shown=parameters).fetchall():
+                yield from rows
+                if len(rows) < _ROWS_FETCHED:
+                    break
         finally:
-            self._streams -= 1
-            if alone and not self._streams and self._lent:
-                with suppress(*self._errors):
-                    self._connection.execute("ROLLBACK")
+            self._end_stream(name, was_undone=undone != self._undone)
+
+    def _end_stream(self, name: str, *, was_undone: bool) -> None:
+        """Close the cursor, unless it went with the transaction, the loan, or a savepoint."""
+        self._streams.discard(name)
+        if not self._lent or was_undone or not self._loan.is_ours:
+            return
+        if self._is_transaction():
+            if int(self._loan.connection.info.transaction_status) == _INTRANS:
+                self._queued.append(Statement(f"CLOSE {name}"))
+        elif not self._streams:
+            self._leave_snapshot()
+
+    def _leave_snapshot(self) -> None:
+        self._queued.clear()
+        if not self._is_idle():
+            try:
+                self._loan.connection.execute("ROLLBACK")
+            except self._errors:
+                self._sound = False
+
+    def _is_transaction(self) -> bool:
+        return False
+
+    def _is_idle(self) -> bool:
+        return int(self._loan.connection.info.transaction_status) == _IDLE
 
     def give_back(self) -> None:
-        """End the loan."""
-        self._lent = False
+        """End the loan; what was streaming ends too."""
+        if self._lent:
+            self._lent = False
+            if self._loan.is_ours and self._streams:
+                self._leave_snapshot()
+            self._loan.give_back(sound=self._sound)
 
-    def _outside_transaction(self) -> bool:
-        return not self._queued and int(self.connection.info.transaction_status) == 0
+    # To the server and back
 
-    def _run(self, statement: Translated, parameters: Parameters, suffix: str = "") -> Any:
-        """Send what waits together with `statement`; return its cursor."""
+    def _run(
+        self, statement: Translated, parameters: Parameters, *, suffix: str = "", shown: object = None
+    ) -> Answered:
+        """Send what waits together with `statement`; return what the server answers to it."""
         try:
-            return self._send(statement.text + suffix, statement.bind(parameters))
+            return self._exchange((Statement(statement.text + suffix, statement.bind(parameters)),))[-1]
         except self._errors as error:
-            raise self._failed(error, parameters) from error
+            raise self._failed(error, parameters if shown is None else shown) from error
 
-    def _send(self, text: str, bound: Any) -> Any:
-        connection = self.connection
-        if not self._queued:
-            return connection.execute(text, bound or None)
-        with connection.pipeline():
-            self._send_queued(connection)
-            return connection.execute(text, bound or None)
+    def _exchange(self, statements: Sequence[Statement], *, once: bool = False) -> list[Answered]:
+        """Send `statements` behind everything that waits, in one round trip; return what the server answers to them.
 
-    def _flush(self) -> None:
-        if self._queued:
-            with self.connection.pipeline():
-                self._send_queued(self._connection)
-
-    def _send_queued(self, connection: Any) -> None:
+        A connection that is found dead before anything was done on it is replaced, unless it must happen `once`.
+        """
+        self._refuse_returned()
         queued, self._queued = self._queued, []
-        self._unsent = False
-        for text, bound in queued:
-            connection.execute(text, bound or None)
+        first, self._used = not self._used, True
+        sound, self._sound = self._sound, False  # until we know: a signal handler may raise in between
+        try:
+            done = self._send(queued, statements)
+        except self._errors as error:
+            if not is_lost(error):
+                self._sound = sound
+                raise
+            if not first or once:
+                raise
+            self._loan.renew()
+            done = self._send(queued, statements)
+        self._sound = sound
+        return done
+
+    def _send(self, queued: list[Statement], statements: Sequence[Statement]) -> list[Answered]:
+        return exchange(self._loan.connection, [*queued, *statements])[len(queued) :]
 
     def _failed(self, error: BaseException, parameters: object) -> UnitOfWorkError:
         """Return what a failed statement's error is in our words."""
-        return translate(error, self._place, with_values=parameters != ())
-
-
-class OnEnd(Protocol):
-    """What the engine does when a transaction has ended, and whom it asks while it lasts."""
-
-    def __call__(self, connection: Any, *, sound: bool) -> None:
-        """Take the connection back; `sound` is False when it must not be used again."""
+        if of_moved_server(error):
+            self._sound = False
+            self._loan.pool.drop_idle()
+        return translate(error, self._place, with_values=parameters not in ((), None))
 
 
 class PostgresTransaction(PostgresReader):
@@ -137,19 +187,18 @@ class PostgresTransaction(PostgresReader):
 
     def __init__(
         self,
-        connection: Any,
+        loan: Loan,
         place: str,
-        foreign_errors: tuple[type[BaseException], ...],
+        foreign_errors: tuple[type[Exception], ...],
         *,
         begin: Sequence[str],
-        stamp: int,
-        on_end: OnEnd,
+        stamps: StampClock,
     ) -> None:
-        super().__init__(connection, place, foreign_errors)
-        self._queued = [(text, None) for text in begin]
+        super().__init__(loan, place, foreign_errors)
+        self._queued = [Statement(text) for text in begin]
         self._begun_with = len(begin)
-        self._on_end: OnEnd | None = on_end
-        self.stamp: Final = stamp
+        self._stamps = stamps
+        self.stamp: Final = stamps.next()
         """What the records that this transaction writes get as their version."""
         self.busy_waits = 0
         self.decided = False
@@ -158,7 +207,10 @@ class PostgresTransaction(PostgresReader):
     @property
     def open(self) -> bool:
         """Whether the transaction can still be used."""
-        return self._on_end is not None
+        return self._lent
+
+    def _is_transaction(self) -> bool:
+        return True
 
     def execute(self, sql: str, parameters: Parameters = (), /) -> int:
         """Run one statement; return the number of rows it changed."""
@@ -172,46 +224,48 @@ class PostgresTransaction(PostgresReader):
         if not bound:
             return 0
         try:
-            with self.connection.pipeline(), self._connection.cursor() as cursor:
-                self._send_queued(self._connection)
-                cursor.executemany(statement.text, bound)
-            changed: int = cursor.rowcount
+            answers = self._exchange([Statement(statement.text, values) for values in bound])
         except self._errors as error:
             raise self._failed(error, rows) from error
-        return changed
+        return sum(max(answer.rowcount, 0) for answer in answers)
 
     def later(self, sql: str, parameters: Parameters = (), /) -> None:
         """Send one statement whose answer nobody needs with the next one; its errors arrive there."""
         statement = own(sql)
-        self._queued.append((statement.text, statement.bind(parameters)))
+        self._queued.append(Statement(statement.text, statement.bind(parameters)))
 
     def insert(self, sql: str, parameters: Parameters = (), /) -> Any:
         """Run one INSERT; return the key that the row was given: ``uow_id`` of a unit, else ``id``."""
         statement = own(sql)
         key = "uow_id" if statement.table == "unit_of_work" else "id"
-        return self._run(statement, parameters, f" RETURNING {key}").fetchone()[0]
+        return self._run(statement, parameters, suffix=f" RETURNING {key}").fetchall()[0][0]
+
+    def learn(self, version: int, /) -> None:
+        """Have later transactions of this process give greater stamps than `version`, which was found on a record."""
+        self._stamps.learn(version)
+
+    # Savepoints
 
     def savepoint(self, name: str) -> None:
         """Mark a point to return to; `name` is an identifier of ours."""
-        self.later(f"SAVEPOINT {name}")
+        self._queued.append(Statement(f"SAVEPOINT {name}"))
 
     def release(self, name: str) -> None:
         """Forget the savepoint; what came after it stays."""
-        self.later(f"RELEASE {name}")
+        self._queued.append(Statement(f"RELEASE {name}"))
 
     def rollback_to(self, name: str) -> None:
         """Undo what came after the savepoint, and forget it. Never fails: if need be the transaction is over."""
         if not self.open:
             return
+        self._undone += 1
+        for number in range(len(self._queued) - 1, -1, -1):
+            if self._queued[number].text == f"SAVEPOINT {name}":  # the server has not heard of it
+                del self._queued[number:]
+                return
+        self._queued = [Statement(f"ROLLBACK TO {name}")]
         try:
-            for number, (text, _) in enumerate(self._queued):
-                if text == f"SAVEPOINT {name}":  # the server has not heard of it
-                    del self._queued[number:]
-                    return
-            self._queued.clear()
-            with self.connection.pipeline():
-                self._connection.execute(f"ROLLBACK TO {name}")
-                self._connection.execute(f"RELEASE {name}")
+            self._exchange((Statement(f"RELEASE {name}"),), once=True)
         except self._errors:
             self.rollback()
         except UnitOfWorkError:
@@ -228,6 +282,8 @@ class PostgresTransaction(PostgresReader):
             raise
         self.release("uow_step")
 
+    # The end
+
     def commit(self) -> None:
         """Make everything durable. On return the decision stands.
 
@@ -235,20 +291,23 @@ class PostgresTransaction(PostgresReader):
             ConflictError: another transaction was faster; nothing is visible.
             LedgerError: it could not be made durable, or the answer was lost (`answer_lost`).
         """
-        if self._unsent and len(self._queued) == self._begun_with:
+        self._refuse_returned()
+        if not self._used and len(self._queued) == self._begun_with:
             self.decided = True
-            self._end(sound=True)
+            self.give_back()
             return
         self.answer_lost = True  # whatever raises from here on, until the server has said what became of it
         try:
-            done = self._send("COMMIT", None)
+            done = self._exchange((Statement("COMMIT"),), once=True)[-1]
+            self.decided = done.status == "COMMIT"
             self.answer_lost = False
-            self.decided = done.statusmessage == "COMMIT"
         except self._errors as error:
             self.answer_lost = is_lost(error)
-            raise translate(error, self._place) from error
+            raise self._failed(error, ()) from error
         finally:
-            self._end(sound=self.decided)
+            if self.answer_lost:
+                self._sound = False
+            self.rollback()
         if not self.decided:
             raise LedgerError("PostgreSQL undid the transaction instead of committing it.", hint="Run the unit again.")
 
@@ -256,19 +315,11 @@ class PostgresTransaction(PostgresReader):
         """Undo everything. Never fails: where the server cannot be told, giving up the connection does it."""
         if not self.open:
             return
-        sound = False
-        try:
-            self._queued.clear()
-            if int(self._connection.info.transaction_status) != 0:
-                self._connection.execute("ROLLBACK")
-            sound = int(self._connection.info.transaction_status) == 0
-        except self._errors:
-            sound = False
-        finally:
-            self._end(sound=sound)
-
-    def _end(self, *, sound: bool) -> None:
-        on_end, self._on_end = self._on_end, None
+        self._queued.clear()
+        self._streams.clear()
+        if self._loan.is_ours and self._sound and not self._is_idle():
+            self._sound = False
+            with suppress(*self._errors):
+                self._loan.connection.execute("ROLLBACK")
+                self._sound = self._is_idle()
         self.give_back()
-        if on_end is not None:
-            on_end(self._connection, sound=sound)

@@ -19,6 +19,7 @@ from memoryos_uow.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from memoryos_uow.engines._contract import EngineReader
     from memoryos_uow.engines.sqlite import SQLiteEngine
 
 _KNOWN_MAX: Final = 512
@@ -103,16 +104,16 @@ class SqlGuard:
         self._schema_version: int | None = None
 
     def classify(
-        self, sql: str, parameters: Sequence[object] | Mapping[str, object], *, inside: sqlite3.Connection | None = None
+        self, sql: str, parameters: Sequence[object] | Mapping[str, object], *, inside: EngineReader | None = None
     ) -> Statement:
-        """Return what `sql` would do; `inside` is the unit's own connection when its schema must be seen.
+        """Return what `sql` would do; `inside` is the unit's own transaction when its schema must be seen.
 
         Raises:
             UsageError: not one valid statement, wrong number of parameters, or one that a unit may not run.
             LedgerError: the file could not be read.
         """
         if inside is not None:
-            return self._ask(inside, sql, parameters)
+            return self._ask(inside.connection, sql, parameters)
         question: _Question = (sql, frozenset(parameters) if isinstance(parameters, dict) else len(parameters))
         with self._engine.reader() as reader:
             known = self._known_under(reader.rows("PRAGMA schema_version")[0][0])

@@ -9,7 +9,7 @@ transaction ends there and then: another statement on that connection would comm
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from memoryos_uow._names import Dialect
 from memoryos_uow.engines._contract import Answer
@@ -41,17 +41,20 @@ class SQLiteReader:
         Raises:
             LedgerError: it was given back, and may serve somebody else by now.
         """
-        if not self._lent:
-            raise LedgerError(
-                "This transaction, or reader, of the ledger is over.",
-                hint="Nothing of the unit was written after its end. Begin another one.",
-            )
-        return self._connection
+        return self._connection if self._lent else self._over()
+
+    def _over(self) -> NoReturn:
+        raise LedgerError(
+            "This transaction, or reader, of the ledger is over.",
+            hint="Nothing of the unit was written after its end. Begin another one.",
+        )
+
+    # What units run most often asks for the connection without a call in between: `connection` says what it does.
 
     def rows(self, sql: str, parameters: Parameters = (), /) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         try:
-            return self.connection.execute(sql, parameters).fetchall()
+            return (self._connection if self._lent else self._over()).execute(sql, parameters).fetchall()
         except FOREIGN as error:
             raise self._failed(error, parameters) from error
 
@@ -121,14 +124,14 @@ class SQLiteTransaction(SQLiteReader):
     def execute(self, sql: str, parameters: Parameters = (), /) -> int:
         """Run one statement; return the number of rows it changed."""
         try:
-            return self.connection.execute(sql, parameters).rowcount
+            return (self._connection if self._lent else self._over()).execute(sql, parameters).rowcount
         except FOREIGN as error:
             raise self._failed(error, parameters) from error
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]], /) -> int:
         """Run one statement for each of `rows`; return the number of rows changed in all."""
         try:
-            return self.connection.executemany(sql, rows).rowcount
+            return (self._connection if self._lent else self._over()).executemany(sql, rows).rowcount
         except FOREIGN as error:
             raise self._failed(error, rows) from error
 
@@ -139,9 +142,12 @@ class SQLiteTransaction(SQLiteReader):
     def insert(self, sql: str, parameters: Parameters = (), /) -> int:
         """Run one INSERT; return the rowid it gave."""
         try:
-            return self.connection.execute(sql, parameters).lastrowid or 0
+            return (self._connection if self._lent else self._over()).execute(sql, parameters).lastrowid or 0
         except FOREIGN as error:
             raise self._failed(error, parameters) from error
+
+    def learn(self, version: int, /) -> None:
+        """Do nothing: whoever holds the lock gives the greatest number."""
 
     def _failed(self, error: BaseException, parameters: object) -> UnitOfWorkError:
         if self.open and not self._connection.in_transaction:

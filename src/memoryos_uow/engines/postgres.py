@@ -2,38 +2,41 @@
 
 Promises
 
-- Connections are opened when needed, kept for the next one, `CONNECTIONS_MAX` at most, and never shared over a fork.
-  One that died while nobody used it is replaced without anybody noticing.
+- Connections are opened when needed, kept for the next one, so many at most, and never shared over a fork (`_pg_pool`).
 - Units run in REPEATABLE READ: the first of two that change the same row wins, and the other is told so
   (https://www.postgresql.org/docs/current/transaction-iso.html). Serializable ones run in SERIALIZABLE.
-- A commit returns only after the decision is as durable as asked: with ``full`` the server has flushed its log, and a
-  synchronous standby, where there is one, has it too.
-- Waiting for rows that others have locked is bounded by ``busy_timeout``.
+- A commit returns only after the decision is as durable as asked (`_pg_connecting`).
+- Waiting for rows that others have locked is bounded by ``busy_timeout``, and by the unit's own deadline.
 - Passwords appear in no message, log or repr.
 """
 
 from __future__ import annotations
 
 import threading
-import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _ambient
 from memoryos_uow._names import Dialect, Durability, Isolation
+from memoryos_uow.engines._pg_address import read_address
 from memoryos_uow.engines._pg_clock import StampClock
-from memoryos_uow.engines._pg_errors import refused_connection, translate
+from memoryos_uow.engines._pg_connecting import Connecting
+from memoryos_uow.engines._pg_pool import Pool
 from memoryos_uow.engines._pg_transaction import PostgresReader, PostgresTransaction
-from memoryos_uow.errors import LedgerBusy, LedgerError, UsageError
+from memoryos_uow.errors import LedgerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONNECTIONS_MAX: Final = 40
-_CONNECT_S_MAX: Final = 10
-_VERSION_MIN: Final = 140_000
-_NOW_US: Final = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
+    from memoryos_uow.engines._pg_connecting import ServerFacts
+
 _BLOCK: Final = 2**20
+_TAKE_BLOCK: Final = (
+    "INSERT INTO uow_blocks (name, next) VALUES (?1, ?2 + 1)"
+    " ON CONFLICT (name) DO UPDATE SET next = uow_blocks.next + ?2 RETURNING next"
+)
+# Any row will do: a commit that waits for the disk brings every earlier one there, and to the standbys.
+_FLUSH: Final = "UPDATE uow_blocks SET next = next WHERE name = 'outbox'"
 _LEVELS: Final = {
     None: "READ COMMITTED",
     Isolation.WRITES: "REPEATABLE READ",
@@ -65,22 +68,21 @@ class PostgresEngine:
     held_by_this_thread: Final = False
 
     def __init__(self, url: str, *, durability: Durability, busy_timeout_s: float) -> None:
-        self._psycopg = _driver()
-        self._url = url
-        self.place = self._shown(url)
+        psycopg = _driver()
+        address = read_address(url, psycopg)
+        self.place = address.place
         self.busy_timeout_s = busy_timeout_s
         self.read_only = False
         self.stamps: Final = StampClock()
-        self._errors: tuple[type[BaseException], ...] = (self._psycopg.Error, UnicodeError, OverflowError)
+        self._connecting = Connecting(
+            psycopg, address, durability=durability, lock_wait_s=busy_timeout_s, stamps=self.stamps
+        )
+        self._pool = Pool(self._connecting, address.connections_max)
         self._durability = durability
         self._pid = _ambient.process_id()
-        self._mutex = threading.Lock()
-        self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
-        self._idle: list[Any] = []
         self._numbering = threading.Lock()
         self._blocks: dict[str, tuple[int, int]] = {}
         self._closed = False
-        _engines.add(self)
 
     @classmethod
     def open(cls, url: str, *, durability: Durability, busy_timeout_s: float) -> PostgresEngine:
@@ -88,118 +90,57 @@ class PostgresEngine:
 
         Raises:
             UsageError: the address cannot be read, or psycopg is not installed.
-            LedgerError: the server is out of reach, refuses the user, or is too old.
+            LedgerError: the server is out of reach, refuses the user, is too old, or cannot keep what was asked for.
         """
         engine = cls(url, durability=durability, busy_timeout_s=busy_timeout_s)
         try:
             with engine.reader() as reader:
-                engine._refuse_old(reader.connection.info.server_version)
-                engine.read_only = reader.rows("SELECT pg_is_in_recovery()")[0][0]
+                engine._connecting.refuse_unfit(reader.connection)
+            engine.read_only = engine.facts.is_replica
         except BaseException:
             engine.close()
             raise
         return engine
 
-    def _refuse_old(self, version: int) -> None:
-        if version < _VERSION_MIN:
-            raise LedgerError(
-                f"The server of {self.place} is PostgreSQL {version // 10_000}.",
-                hint="Nothing was changed. This library needs 14 or later.",
-            )
-
-    def _shown(self, url: str) -> str:
-        """Return the address without user, password and options."""
-        try:
-            parts = self._psycopg.conninfo.conninfo_to_dict(url)
-        except self._psycopg.Error:
-            raise UsageError(
-                "The ledger's address cannot be read.", hint='For example "postgresql://user@host/database".'
-            ) from None
-        host, port = parts.get("host") or "localhost", parts.get("port")
-        return f"postgresql://{host}{f':{port}' if port else ''}/{parts.get('dbname') or ''}"
+    @property
+    def facts(self) -> ServerFacts:
+        """What the server told of itself when a connection was last opened."""
+        assert self._connecting.facts is not None  # noqa: S101 - `open` has connected
+        return self._connecting.facts
 
     # Connections
-
-    def connect(self) -> Any:
-        """Open one more connection, in autocommit mode; the caller closes it.
-
-        Raises:
-            LedgerError: the server is out of reach or refuses.
-        """
-        timeout = max(1, min(_CONNECT_S_MAX, int(self.busy_timeout_s)))
-        try:
-            connection = self._psycopg.connect(self._url, autocommit=True, connect_timeout=timeout)
-        except self._errors as error:
-            raise refused_connection(error, self.place) from None  # libpq's words may hold the address
-        try:
-            connection.execute(f"SET lock_timeout = {int(self.busy_timeout_s * 1000)}")
-            self.stamps.adjust(connection.execute(_NOW_US).fetchone()[0])
-        except self._errors as error:
-            connection.close()
-            raise translate(error, self.place) from error
-        return connection
-
-    def _borrow(self, wait_s: float) -> Any:
-        self.refuse_misuse()
-        if not self._free.acquire(timeout=min(max(0.0, wait_s), threading.TIMEOUT_MAX)):
-            raise LedgerBusy(
-                f"All {CONNECTIONS_MAX} connections of this process to {self.place} were in use for {wait_s:.3g} s.",
-                hint="Nothing was written. Run the unit again, or allow more busy_timeout.",
-            )
-        try:
-            with self._mutex:
-                while self._idle:
-                    connection = self._idle.pop()
-                    if not connection.closed:
-                        return connection
-            return self.connect()
-        except BaseException:
-            self._free.release()
-            raise
-
-    def _give_back(self, connection: Any, *, sound: bool) -> None:
-        keep = sound and not self._closed and not connection.closed
-        if keep:
-            with self._mutex:
-                self._idle.append(connection)
-        else:
-            connection.close()
-        self._free.release()
 
     @contextmanager
     def reader(self) -> Iterator[PostgresReader]:
         """Lend a reader; each of its queries sees the newest committed state."""
-        connection = self._borrow(self.busy_timeout_s)
-        lent = PostgresReader(connection, self.place, self._errors)
-        sound = False
+        self.refuse_misuse()
+        lent = PostgresReader(self._pool.lend(self.busy_timeout_s), self.place, self._connecting.errors)
         try:
             yield lent
-            sound = int(connection.info.transaction_status) == 0
         finally:
             lent.give_back()
-            self._give_back(connection, sound=sound)
 
     def begin(
         self, *, wait_s: float | None = None, relaxed: bool = False, isolation: Isolation | None = None
     ) -> PostgresTransaction:
         """Open a transaction; its BEGIN travels with its first statement.
 
+        `wait_s` bounds the wait for a connection, and each wait for a row that somebody else has locked.
+
         Raises:
             LedgerBusy: no connection was free within `wait_s` seconds (default: the ledger's busy timeout).
             LedgerError: the server is out of reach, or can only be read.
         """
+        self.refuse_misuse()
         if self.read_only:
             raise LedgerError(
                 f"{self.place} can only be read: it is a replica.",
                 hint="Nothing was written. Open the primary server.",
             )
-        connection = self._borrow(self.busy_timeout_s if wait_s is None else wait_s)
-        begin = [f"BEGIN ISOLATION LEVEL {_LEVELS[isolation]}"]
-        if relaxed or self._durability is Durability.NORMAL:
-            begin.append("SET LOCAL synchronous_commit = off")
-        return PostgresTransaction(
-            connection, self.place, self._errors, begin=begin, stamp=self.stamps.next(), on_end=self._give_back
-        )
+        wait_s = self.busy_timeout_s if wait_s is None else wait_s
+        loan = self._pool.lend(wait_s)
+        begin = self._connecting.begin(_LEVELS[isolation], wait_s=wait_s, relaxed=relaxed)
+        return PostgresTransaction(loan, self.place, self._connecting.errors, begin=begin, stamps=self.stamps)
 
     # Numbers
 
@@ -218,7 +159,7 @@ class PostgresEngine:
     def _take_block(self, name: str, size: int) -> tuple[int, int]:
         tx = self.begin()
         try:
-            [(end,)] = tx.rows("UPDATE uow_blocks SET next = next + ? WHERE name = ? RETURNING next", (size, name))
+            [(end,)] = tx.rows(_TAKE_BLOCK, (name, size))
             tx.commit()
         finally:
             tx.rollback()
@@ -232,21 +173,21 @@ class PostgresEngine:
         return self._durability is Durability.FULL
 
     def sync_log(self) -> None:
-        """Make every commit that can be read durable: a commit that waits brings all earlier ones to the disk.
+        """Make every commit that can be read durable: also those that did not wait, or whose wait was cut short.
 
         Raises:
             LedgerError: the server is out of reach.
         """
-        if self.syncs_commits:
+        if self.read_only:
             return
-        with self.reader() as reader:
-            connection = reader.connection
-            try:
-                with connection.transaction():
-                    connection.execute("SET LOCAL synchronous_commit = on")
-                    connection.execute("UPDATE uow_identity SET id = id WHERE id = 1")
-            except self._errors as error:
-                raise translate(error, self.place) from error
+        tx = self.begin()
+        try:
+            if not self.syncs_commits:
+                tx.later("SET LOCAL synchronous_commit = on")
+            tx.later(_FLUSH)
+            tx.commit()
+        finally:
+            tx.rollback()
 
     # The end
 
@@ -267,13 +208,6 @@ class PostgresEngine:
 
     def close(self, *, wait_s: float | None = None) -> None:  # noqa: ARG002 - nobody has to be waited for
         """Close every idle connection; those in use close when they are given back. May be called twice."""
-        if self._closed or _ambient.process_id() != self._pid:
-            return
-        self._closed = True
-        with self._mutex:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
-
-
-_engines: weakref.WeakSet[PostgresEngine] = weakref.WeakSet()
+        if _ambient.process_id() == self._pid:
+            self._closed = True
+            self._pool.close()

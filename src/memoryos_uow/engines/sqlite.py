@@ -265,7 +265,7 @@ class SQLiteEngine:
                 if relaxed:
                     connection.execute("PRAGMA synchronous = NORMAL")
                 rest_s = wait_s - (_ambient.monotonic_ns() - begun) / 1e9
-                self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"), wait_s=rest_s, on_wait=meet)
+                self._patiently(partial(connection.execute, "BEGIN IMMEDIATE"), wait_s=rest_s, on_wait=meet)
             self._refuse_lost_file()
             on_end = partial(self._transaction_ended, connection, connection.total_changes, relaxed=relaxed)
             return SQLiteTransaction(connection, self.place, on_end=on_end)

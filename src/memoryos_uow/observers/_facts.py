@@ -7,16 +7,24 @@ outcome and timings; BLACK its id, band and outcome.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, TypeAlias
 
 from memoryos_uow._names import Band
 from memoryos_uow.observers import _names as names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _US_PER_S: Final = 1_000_000
 _EVENTS: Final = {"committed": names.EVENT_COMMITTED, "rolled_back": names.EVENT_ROLLED_BACK}
+
+
+class Note(NamedTuple):
+    """What is to be told, as noted in the unit's own thread; making facts of it is left to who tells them."""
+
+    facts: Callable[[], Facts]
+    units: int = 1
+    """About so many."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,3 +142,6 @@ class UnitRecovered:
     def fields(self) -> dict[str, str | int | float]:
         """Return the fields of the log event."""
         return {"uow_id": self.uow_id, "band": self.band.value, "outcome": self.outcome}
+
+
+Facts: TypeAlias = "Sequence[UnitEnded | UnitRecovered]"

@@ -48,8 +48,8 @@ class Instruments:
         self._made = made
         self._attributes: dict[_Series, dict[str, str]] = {}
 
-    def record(self, fact: UnitEnded | UnitRecovered, owed: Owed) -> None:
-        """Record what `fact` adds to the metrics, as far as its band lets it; counts are only owed."""
+    def record(self, fact: UnitEnded | UnitRecovered, owed: Owed, context: Any = None) -> None:
+        """Record what `fact`, of the caller's `context`, adds as far as its band lets it; counts are only owed."""
         if isinstance(fact, UnitRecovered):
             owed[self, names.RECOVERIES, (fact.outcome, fact.band, None)] += 1
             change = (fact.outcome == "in_doubt") - fact.was_in_doubt
@@ -62,12 +62,12 @@ class Instruments:
         if fact.in_doubt:
             owed[self, names.IN_DOUBT, None] += 1
         if fact.shows_timings:
-            self._made[names.DURATION].record(fact.duration_us / _US_PER_S, attributes)
+            self._made[names.DURATION].record(fact.duration_us / _US_PER_S, attributes, context)
             if fact.commit_us is not None:
-                self._made[names.COMMIT_DURATION].record(fact.commit_us / _US_PER_S, attributes)
+                self._made[names.COMMIT_DURATION].record(fact.commit_us / _US_PER_S, attributes, context)
         if fact.shows_sizes:
             if fact.outcome == "committed":
-                self._made[names.BYTES].record(fact.bytes_written, attributes)
+                self._made[names.BYTES].record(fact.bytes_written, attributes, context)
             if fact.retries_of_its_own:
                 owed[self, names.RETRIES_TOTAL, series] += fact.retries_of_its_own
 

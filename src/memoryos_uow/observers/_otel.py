@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow._version import __version__
@@ -15,8 +16,6 @@ from memoryos_uow.observers import _names as names
 from memoryos_uow.observers._facts import UnitRecovered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from memoryos_uow.observers._facts import UnitEnded
 
 _NO_PROVIDERS: Final = frozenset(
@@ -36,16 +35,22 @@ class Providers(NamedTuple):
 NOBODY: Final = Providers(None, None)
 
 
-def providers() -> Providers:
+def current_context() -> Any:
+    """Return the caller's context as OpenTelemetry keeps it, None where that is not loaded."""
+    context = sys.modules.get("opentelemetry.context")
+    return None if context is None else context.get_current()
+
+
+def providers(context: Any) -> Providers:
     """Return the tracer provider and the meter provider that the application has set up.
 
-    It is `NOBODY` while the application has switched instrumentation off, as exporters do for their own work.
+    It is `NOBODY` where there are none, and where the application has switched instrumentation off in this `context`,
+    as exporters do for their own work.
     """
     global _newest  # noqa: PLW0603 - it saves every unit the look at what they are
-    modules = sys.modules
-    context = modules.get("opentelemetry.context")
-    if context is None or context.get_value(_SUPPRESSED):
+    if context is None or context.get(_SUPPRESSED):
         return NOBODY
+    modules = sys.modules
     trace, metrics = modules.get("opentelemetry.trace"), modules.get("opentelemetry.metrics")
     tracers = None if trace is None else trace.get_tracer_provider()
     meters = None if metrics is None else metrics.get_meter_provider()
@@ -72,8 +77,8 @@ def current_traceparent() -> str | None:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
-def emit_span(fact: UnitEnded | UnitRecovered, provider: Any, spans: list[Any]) -> None:
-    """Record the unit's span and add it to `spans`, or None if it cannot be made."""
+def emit_span(fact: UnitEnded | UnitRecovered, provider: Any, context: Any, spans: list[Any]) -> None:
+    """Record the unit's span, below the one in `context`, and add it to `spans`, or None if it cannot be made."""
     start = _nanoseconds(fact.started_ts)
     if isinstance(fact, UnitRecovered):
         name, links = names.SPAN_RECOVER, _links(fact.traceparent)
@@ -83,7 +88,7 @@ def emit_span(fact: UnitEnded | UnitRecovered, provider: Any, spans: list[Any]) 
         end = start + fact.duration_us * 1000 if fact.shows_timings else start
     place = len(spans)
     spans.append(None)
-    span = _tracer(provider).start_span(name, attributes=fact.attributes(), links=links, start_time=start)
+    span = _tracer(provider).start_span(name, context, attributes=fact.attributes(), links=links, start_time=start)
     if fact.outcome in ("failed", "in_doubt"):
         trace = sys.modules["opentelemetry.trace"]
         span.set_status(trace.Status(trace.StatusCode.ERROR))
@@ -91,19 +96,19 @@ def emit_span(fact: UnitEnded | UnitRecovered, provider: Any, spans: list[Any]) 
     spans[place] = span
 
 
-def call_inside(span: Any, call: Callable[..., object], *arguments: object) -> None:
-    """Call something while `span` is the current one."""
-    context, trace = sys.modules["opentelemetry.context"], sys.modules["opentelemetry.trace"]
-    token = context.attach(trace.set_span_in_context(span))
-    try:
-        call(*arguments)
-    finally:
-        context.detach(token)
+def make_current(span: Any, context: Any) -> None:
+    """Make `span` the current one, from here to the end of the context variables' context that runs."""
+    modules = sys.modules
+    modules["opentelemetry.context"].attach(modules["opentelemetry.trace"].set_span_in_context(span, context))
 
 
 def _nanoseconds(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+    return _seconds(text[:19]) * 1_000_000_000 + int(text[20:26]) * 1000
+
+
+@lru_cache(maxsize=64)
+def _seconds(text: str) -> int:
+    return int(datetime.fromisoformat(f"{text}Z").timestamp())
 
 
 def _links(traceparent: str | None) -> list[Any]:

@@ -11,20 +11,17 @@ from __future__ import annotations
 import os
 from contextvars import ContextVar, copy_context
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _log
 from memoryos_uow.observers import _metrics, _otel, _structlog
 from memoryos_uow.observers._worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextvars import Context
+    from collections.abc import Callable
 
-    from memoryos_uow.observers._facts import UnitEnded, UnitRecovered
+    from memoryos_uow.observers._facts import Facts, Note, UnitEnded, UnitRecovered
     from memoryos_uow.observers._otel import Providers
-
-    Facts = Sequence[UnitEnded | UnitRecovered]
 
 
 class TelemetryMode(StrEnum):
@@ -41,15 +38,22 @@ class TelemetryMode(StrEnum):
 _is_telling: Final[ContextVar[bool]] = ContextVar("memoryos_uow_is_telling", default=False)
 
 
-class _Told(NamedTuple):
-    """What is told at once, to whom, and in a copy of whose context."""
+class _Told:
+    """What is told at once, to whom, and in whose context."""
 
-    context: Context
-    facts: Facts
-    providers: Providers
-    logs: bool
-    spans: list[Any]
-    """Of the facts, in their order; None where making it failed."""
+    __slots__ = ("bound", "facts", "logs", "note", "providers", "spans", "trace_context")
+
+    def __init__(self, note: Note, providers: Providers, trace_context: Any, *, logs: bool) -> None:
+        self.note = note
+        self.providers = providers
+        self.trace_context = trace_context
+        """OpenTelemetry's, with the caller's span in it."""
+        self.logs = logs
+        self.bound = copy_context() if logs else None
+        """With what the caller has bound to its log events."""
+        self.facts: Facts = ()
+        self.spans: list[Any] = []
+        """Of the facts, in their order; None where making it failed."""
 
 
 class _Batch:
@@ -65,22 +69,23 @@ class _Batch:
 
     def measure(self, told: _Told) -> None:
         """Tell the meters; what is only counted they are told at the end."""
+        _is_telling.set(True)
+        told.facts = told.note.facts()
         if told.providers.meters is not None:
             made = _metrics.instruments(told.providers.meters)
-            told.context.run(_each, told.facts, made.record, self._owed)
+            _each(told.facts, made.record, self._owed, told.trace_context)
 
     def trace(self, told: _Told) -> None:
         """Tell the tracers."""
         if told.providers.tracers is not None:
-            told.context.run(_each, told.facts, _otel.emit_span, told.providers.tracers, told.spans)
+            _each(told.facts, _otel.emit_span, told.providers.tracers, told.trace_context, told.spans)
 
     def log(self, told: _Told) -> None:
         """Tell the logger, inside each unit's span."""
-        if told.logs:
+        if told.bound is not None:
             if self._logger is None:
                 self._logger = _structlog.logger()
-            spans = iter(told.spans)
-            told.context.run(_each, told.facts, _log_inside, spans, self._logger)
+            told.bound.run(_log_events, told, self._logger)
 
     def end(self) -> None:
         """Tell what is owed, and look anew the next time."""
@@ -92,17 +97,22 @@ class _Batch:
         self._owed.clear()
 
 
-def _log_inside(fact: UnitEnded | UnitRecovered, spans: Iterator[Any], logger: Any) -> None:
-    span = next(spans, None)
-    if span is None:
+def _log_events(told: _Told, logger: Any) -> None:
+    """Log the event of each fact; runs in the copy of the caller's context, which is not used any more."""
+    _is_telling.set(True)
+    spans = iter(told.spans)
+
+    def log(fact: UnitEnded | UnitRecovered) -> None:
+        span = next(spans, None)
+        if span is not None:
+            _otel.make_current(span, told.trace_context)
         _structlog.emit(fact, logger)
-    else:
-        _otel.call_inside(span, _structlog.emit, fact, logger)
+
+    _each(told.facts, log)
 
 
 def _each(facts: Facts, tell: Callable[..., object], *arguments: object) -> None:
     """Call `tell` with each fact; what it raises is raised in the end."""
-    _is_telling.set(True)
     error: Exception | None = None
     for fact in facts:
         try:
@@ -127,7 +137,7 @@ class _Exit:
     providers: Providers = _otel.NOBODY
 
     def watch(self, providers: Providers) -> None:
-        if providers != self.providers:
+        if providers is not self.providers:
             self.providers = providers
             worker.come_first_at_exit()
 
@@ -145,7 +155,7 @@ class Telemetry:
         """Say whether anybody listens now."""
         if self._mode is TelemetryMode.OFF or _is_telling.get():
             return False
-        return _structlog.is_wanted() or _otel.providers() != _otel.NOBODY
+        return _structlog.is_wanted() or _otel.providers(_otel.current_context()) is not _otel.NOBODY
 
     def traceparent(self) -> str | None:
         """Return the W3C ``traceparent`` of the caller's span, to be stored with a unit that may need recovery."""
@@ -154,20 +164,21 @@ class Telemetry:
         except Exception:  # noqa: BLE001 - a span of the application's own making never fails a unit
             return None
 
-    def tell(self, make: Callable[[], Facts]) -> None:
-        """Tell whoever listens what `make` returns; it is called only if somebody does. Never raises."""
+    def tell(self, take: Callable[[], Note]) -> None:
+        """Tell whoever listens what `take` notes; it is called only if somebody does. Never raises."""
         try:
             if self._mode is TelemetryMode.OFF or _is_telling.get():
                 return
-            providers, logs = _otel.providers(), _structlog.is_wanted()
-            if providers == _otel.NOBODY and not logs:
+            trace_context = _otel.current_context()
+            providers, logs = _otel.providers(trace_context), _structlog.is_wanted()
+            if providers is _otel.NOBODY and not logs:
                 return
-            told = _Told(copy_context(), make(), providers, logs, [])
+            told = _Told(take(), providers, trace_context, logs=logs)
             if self._mode is TelemetryMode.INLINE:
-                _tell_inline(told)
+                copy_context().run(_tell_inline, told)
             else:
                 _exit.watch(providers)
-                worker.put(told, units=len(told.facts))
+                worker.put(told, units=told.note.units)
         except Exception as error:  # noqa: BLE001 - a unit never fails because of who watches it
             _log.warn("uow.telemetry_failed", error_type=type(error).__name__)
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CAPACITY: Final = 4096
 GATHER_S: Final = 0.2
 EXIT_WAIT_S: Final = 1.0
+_BATCH_MAX: Final = 20
+"""Of more, what one stage leaves to the next would live long enough to be looked through by Python's collector."""
 
 Item = TypeVar("Item")
 
@@ -45,7 +47,8 @@ class Worker(Generic[Item]):
         self._capacity = capacity
         self._many = max(capacity // 4, 1)
         self._waiting: deque[Item] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._busy = False
         self._flushing = 0
@@ -58,14 +61,15 @@ class Worker(Generic[Item]):
 
     def _begin_anew(self) -> None:
         self._waiting.clear()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._thread = None
         self._busy = False
         self._flushing = self._unreported = self.dropped = self.failed = 0
 
     def put(self, item: Item, *, units: int = 1) -> None:
         """Have `item`, which is about so many `units`, dealt with soon, or drop it if too many wait already."""
-        with self._changed:
+        with self._lock:  # not by its condition, which takes two more calls
             count = len(self._waiting)
             if count >= self._capacity:
                 self.dropped += units
@@ -109,14 +113,17 @@ class Worker(Generic[Item]):
             self._report_drops()
 
     def _empty(self) -> None:
-        """Deal with what waits now; what comes meanwhile is the next batch, so that this one has an end."""
-        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        for stage in self._stages:
-            for item in batch:
-                try:
-                    stage(item)
-                except BaseException as error:  # noqa: BLE001 - receivers of the application's may raise anything
-                    self._note_failure(error)
+        """Deal with what waits now; what comes meanwhile is for the next time, so that this one has an end."""
+        left = len(self._waiting)
+        while left:
+            batch = [self._waiting.popleft() for _ in range(min(left, _BATCH_MAX))]
+            left -= len(batch)
+            for stage in self._stages:
+                for item in batch:
+                    try:
+                        stage(item)
+                    except BaseException as error:  # noqa: BLE001 - receivers of the application's may raise anything
+                        self._note_failure(error)
         try:
             self._at_rest()
         except BaseException as error:  # noqa: BLE001

@@ -180,6 +180,15 @@ class BlobStore(RecordStore):
     def _is_file(self, blob: _Blob) -> bool:
         return len(blob.data) >= self._inline_below
 
+    def save(self, write: Write) -> bytes:
+        """Return the bytes."""
+        data: bytes = write.payload.data
+        return data
+
+    def load(self, saved: bytes) -> _Blob:
+        """Return the bytes with their digest."""
+        return _Blob(sha256_hex(saved), saved)
+
     def _overlay(self, payload: _Blob) -> bytes:
         return payload.data
 

@@ -12,12 +12,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from memoryos_uow._canonical import sha256_hex
-from memoryos_uow._names import Operation, text_problem
+from memoryos_uow._names import Dialect, Operation, text_problem
 from memoryos_uow._records import Content, Held
 from memoryos_uow.errors import UsageError
-from memoryos_uow.stores._fulltext import FullTextIndex, plain_query, syntax_query
+from memoryos_uow.stores._fulltext import FullTextIndex
+from memoryos_uow.stores._record_sql_postgres import ALWAYS, Condition
 from memoryos_uow.stores._record_table import ODD_COLUMN, RecordStore, check_k, refuse_options
 from memoryos_uow.stores._strict_json import to_json
+from memoryos_uow.stores._words import WordIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +29,13 @@ if TYPE_CHECKING:
     from memoryos_uow.abc import Home, Reader, Transaction, UnitFacts, Write
     from memoryos_uow.stores._fulltext import IndexEntry
 
+_INDEXES: Final[dict[Dialect, type[FullTextIndex | WordIndex]]] = {
+    Dialect.SQLITE: FullTextIndex,
+    Dialect.POSTGRESQL: WordIndex,
+}
 _ORPHAN: Final = "a full-text entry that belongs to no document"
+_NO_ENTRY: Final = "its full-text entry is missing"
+_OTHER_ENTRY: Final = "its full-text entry is that of another text"
 FIELDS_MAX: Final = 100
 """How many fields one store may search."""
 
@@ -47,12 +55,15 @@ class DocumentStore(RecordStore):
     kind: ClassVar[str] = "documents"
     _table = "uow_documents"
     _columns = ("value",)
+    _written_on_postgres = ("words",)
+    _value_type = "TEXT"
 
     def __init__(self, name: str, *, search: Sequence[str] | None = None) -> None:
         super().__init__(name)
         self._asked = None if search is None else _check_fields(search, self._name)
-        self._index: FullTextIndex | None = None
+        self._index: FullTextIndex | WordIndex | None = None
         self._settled = False  # the ledger recorded, at one time, what this object asked for
+        self._known: Mapping[str, Any] | None = None  # what the ledger has recorded, as far as this object knows
 
     def __repr__(self) -> str:
         fields = self._index.fields if self._index else self._asked
@@ -74,10 +85,11 @@ class DocumentStore(RecordStore):
                 f"The ledger is open for reading only and has another full-text index of {self._name!r}.",
                 "Leave out search=, or open the ledger for writing once.",
             )
-        self._index = FullTextIndex(self._name, fields) if fields else None
+        self._known = recorded
+        self._index = _INDEXES[reader.dialect](self._name, fields) if fields else None
         if self._index is None:
             return present != fields
-        self._index.refuse_without_fts5(reader)
+        self._index.refuse_unfit(reader)
         return present != fields or not self._index.exists(reader)
 
     def _follow(self, present: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -95,18 +107,11 @@ class DocumentStore(RecordStore):
         """Build or drop the index inside `tx`; return ``{"search": [field, ...]}``."""
         present = tuple(recorded["search"]) if recorded else ()
         if self._index is None:
-            FullTextIndex.drop(tx, self._name)
-            return {"search": []}
-        if present != self._index.fields or not self._index.exists(tx):
-            self._index.rebuild(tx, self._all(tx))
-        return {"search": list(self._index.fields)}
-
-    def _all(self, reader: Reader) -> Iterator[tuple[int, str, Any]]:
-        """Yield row id, space and value of every document."""
-        for row_id, space_id, text in reader.stream(
-            "SELECT id, space_id, value FROM uow_documents WHERE store = ?", (self._name,)
-        ):
-            yield row_id, space_id, self._parse(text)
+            _INDEXES[tx.dialect].drop(tx, self._name)
+        elif present != self._index.fields or not self._index.exists(tx):
+            self._index.rebuild(tx, self._parse)
+        self._known = {"search": list(self._index.fields if self._index else ())}
+        return self._known
 
     def close(self) -> None:
         """Forget what was settled with this ledger."""
@@ -127,6 +132,15 @@ class DocumentStore(RecordStore):
     def _overlay(self, payload: str) -> Any:
         return json.loads(payload)
 
+    def save(self, write: Write) -> bytes:
+        """Return the document's text."""
+        text: str = write.payload
+        return text.encode()
+
+    def load(self, saved: bytes) -> str:
+        """Return the document's text."""
+        return saved.decode()
+
     def _parse(self, text: Any) -> Any:
         try:
             return json.loads(text)
@@ -138,7 +152,7 @@ class DocumentStore(RecordStore):
 
     def erase_inside(self, tx: Transaction, space_id: str, key: str) -> None:
         """Make the index anew: FTS5 keeps the words of deleted documents until it happens to merge its segments."""
-        if self._index:
+        if isinstance(self._index, FullTextIndex):
             self._index.renew(tx)
 
     def erase_outside(self, space_id: str, key: str, version: int) -> None:
@@ -149,45 +163,71 @@ class DocumentStore(RecordStore):
     ) -> None:
         # The index finds a record by its row's id: look before a delete, and after anything else. Triggers could keep
         # it in step as well, but SQLite lets no trigger touch a virtual table while trusted_schema is off.
-        if self._index and operation is Operation.DELETE:
-            self._index.remove(tx, unit.space_id, (str(write.key) for write in run))
+        index = self._index if isinstance(self._index, FullTextIndex) else None
+        if index and operation is Operation.DELETE:
+            index.remove(tx, unit.space_id, (str(write.key) for write in run))
         super()._apply_run(tx, unit, commit_seq, operation, run)
-        if self._index and operation is not Operation.DELETE:
-            self._index.put(tx, unit.space_id, ((str(write.key), json.loads(write.payload)) for write in run))
+        if index and operation is not Operation.DELETE:
+            index.put(tx, unit.space_id, ((str(write.key), json.loads(write.payload)) for write in run))
+
+    def _columns_on_postgres(self, payload: str) -> tuple[str, str | None]:
+        return payload, self._index.words_of(json.loads(payload)) if isinstance(self._index, WordIndex) else None
+
+    def _condition(self) -> Condition:
+        """Return that the index is still over the fields of which the words are: another process may change them."""
+        if self._known is None:
+            return ALWAYS
+        recorded = json.dumps(dict(self._known), sort_keys=True)
+        return Condition("(SELECT config FROM uow_stores WHERE name = ?) = ?", (self._name, recorded))
+
+    def _follow_record(self, tx: Transaction) -> None:
+        for (config,) in tx.rows("SELECT config FROM uow_stores WHERE name = ?", (self._name,)):
+            self._known = json.loads(config)
+            fields = tuple(json.loads(config)["search"])
+            self._index = WordIndex(self._name, fields) if fields else None
 
     # For the comparison with receipts
 
     def contents(self, reader: Reader) -> Iterator[Held]:
         """Yield every document, and whether the full-text index has what it should have of it."""
-        if self._index is None:
+        if isinstance(self._index, FullTextIndex):
+            yield from self._compared(reader, self._index)
+        else:
             yield from super().contents(reader)
-            return
-        entries = self._index.entries(reader)
+
+    def _held(self, reader: Reader, space_id: Any, key: Any, columns: Sequence[Any]) -> Held:
+        held = super()._held(reader, space_id, key, columns)
+        if isinstance(self._index, WordIndex) and held.problem is None:
+            held = held._replace(problem=self._words_problem(*columns))
+        return held
+
+    def _words_problem(self, text: str, words: str | None) -> str | None:
+        assert isinstance(self._index, WordIndex)  # noqa: S101 - for the type checker
+        if words is None:
+            return _NO_ENTRY
+        try:
+            wanted = self._index.words_of(json.loads(text))
+        except (ValueError, RecursionError):
+            return None  # the content differs then, which says more
+        return None if words == wanted else _OTHER_ENTRY
+
+    def _compared(self, reader: Reader, index: FullTextIndex) -> Iterator[Held]:
+        entries = index.entries(reader)
         entry = next(entries, None)
-        for row_id, space_id, key, text in reader.stream(self._sql.all, (self._name,)):
+        for row_id, space_id, key, text in reader.stream(self._every(reader), (self._name,)):
             while entry is not None and entry.row_id < row_id:
                 yield Held(None, None, None, _ORPHAN)
                 entry = next(entries, None)
             held = self._held(reader, space_id, key, (text,))
             if held.problem is None:
                 found = entry if entry is not None and entry.row_id == row_id else None
-                held = held._replace(problem=self._index_problem(space_id, text, found))
+                held = held._replace(problem=_index_problem(index, space_id, text, found))
             yield held
             if entry is not None and entry.row_id == row_id:
                 entry = next(entries, None)
         while entry is not None:
             yield Held(None, None, None, _ORPHAN)
             entry = next(entries, None)
-
-    def _index_problem(self, space_id: str, text: str, entry: IndexEntry | None) -> str | None:
-        assert self._index is not None  # noqa: S101 - for the type checker
-        if entry is None:
-            return "its full-text entry is missing"
-        try:
-            wanted = self._index.entry_of(entry.row_id, space_id, json.loads(text))
-        except (ValueError, RecursionError):
-            return None  # the content differs then, which says more
-        return None if entry == wanted else "its full-text entry is that of another text"
 
     def _stored(self, reader: Reader, space_id: str, columns: Sequence[Any]) -> bytes | str | None:
         text = columns[0]
@@ -220,11 +260,17 @@ class DocumentStore(RecordStore):
             raise self._refusal(
                 "A search takes match='all' or match='any', and syntax=True or False.", "Correct the call."
             )
-        if syntax:
-            expression = syntax_query(query, self._name)
-        else:
-            expression = plain_query(query, self._name, any_word=match == "any")
-        return self._index.search(reader, space_id, expression, k) if expression else []
+        return self._index.search(reader, space_id, query, k, any_word=match == "any", syntax=syntax)
+
+
+def _index_problem(index: FullTextIndex, space_id: str, text: str, entry: IndexEntry | None) -> str | None:
+    if entry is None:
+        return _NO_ENTRY
+    try:
+        wanted = index.entry_of(entry.row_id, space_id, json.loads(text))
+    except (ValueError, RecursionError):
+        return None  # the content differs then, which says more
+    return None if entry == wanted else _OTHER_ENTRY
 
 
 def _check_fields(search: object, store: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from memoryos_uow._records import Hit
 from memoryos_uow.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from memoryos_uow.abc import Reader, Transaction
 
@@ -52,7 +52,7 @@ class FullTextIndex:
 
     # The table
 
-    def refuse_without_fts5(self, reader: Reader) -> None:
+    def refuse_unfit(self, reader: Reader) -> None:
         """Raise StoreError if this SQLite was built without FTS5."""
         if not reader.rows("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"):
             raise StoreError(
@@ -65,13 +65,14 @@ class FullTextIndex:
         """Say whether the ledger has the table."""
         return bool(reader.rows("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (self._table,)))
 
-    def rebuild(self, tx: Transaction, documents: Iterable[tuple[int, str, object]]) -> None:
-        """Make the table anew from `documents`: row id, space and value of each."""
+    def rebuild(self, tx: Transaction, parse: Callable[[Any], Any]) -> None:
+        """Make the table anew from the store's documents, whose text `parse` turns into values."""
+        documents = tx.stream("SELECT id, space_id, value FROM uow_documents WHERE store = ?", (self._store,))
         self.drop(tx, self._store)
         tx.execute(f"CREATE VIRTUAL TABLE {self._table} USING fts5(space, {self._columns}, tokenize='{_TOKENIZER}')")
         tx.execute_many(
             f"INSERT INTO {self._table} (rowid, space, {self._columns}) VALUES (?, ?, {self._marks})",  # noqa: S608
-            ((row_id, space_word(space_id), *self._texts(value)) for row_id, space_id, value in documents),
+            ((row_id, space_word(space_id), *self._texts(parse(text))) for row_id, space_id, text in documents),
         )
 
     def renew(self, tx: Transaction) -> None:
@@ -102,8 +103,7 @@ class FullTextIndex:
         )
 
     def _texts(self, document: object) -> list[str]:
-        fields = document if isinstance(document, dict) else {}
-        return [_searchable(fields.get(field)) for field in self.fields]
+        return searched_texts(document, self.fields)
 
     # For the comparison with the documents
 
@@ -119,12 +119,18 @@ class FullTextIndex:
 
     # Searching
 
-    def search(self, reader: Reader, space_id: str, expression: str, k: int) -> list[Hit]:
-        """Return the `k` best documents of the space for an `expression` of `plain_query` or `syntax_query`.
+    def search(
+        self, reader: Reader, space_id: str, query: object, k: int, *, any_word: bool, syntax: bool
+    ) -> list[Hit]:
+        """Return the `k` best documents of the space, best first; equal scores in the order of keys.
 
         Raises:
-            UsageError: `expression` is not FTS5 syntax.
+            UsageError: `query` is not a string, or too long; or it is to be FTS5 syntax and is not.
         """
+        expression = syntax_query(query, self._store) if syntax else plain_query(query, self._store, any_word=any_word)
+        return self._matching(reader, space_id, expression, k) if expression else []
+
+    def _matching(self, reader: Reader, space_id: str, expression: str, k: int) -> list[Hit]:
         columns = self._columns.replace(",", "")
         match = f"{{space}} : {space_word(space_id)} AND ({{{columns}}} : ({expression}))"
         # CROSS JOIN keeps the order of the tables (https://sqlite.org/optoverview.html, section 8.2): one pass over the
@@ -167,7 +173,7 @@ def plain_query(query: object, store: str, *, any_word: bool) -> str:
     Raises:
         UsageError: not a string, or too long.
     """
-    text = _check_query(query, store)
+    text = check_query(query, store)
     # No document holds U+0000 or a lone surrogate. Between words they are as good as a space.
     text = text.replace("\0", " ").encode("utf-8", "replace").decode()
     phrases = ['"' + word.replace('"', '""') + '"' for word in dict.fromkeys(text.split())]
@@ -181,7 +187,7 @@ def syntax_query(query: object, store: str) -> str:
     Raises:
         UsageError: not a string, too long, with U+0000, a lone surrogate, or unbalanced quotes or parentheses.
     """
-    text = _check_query(query, store)
+    text = check_query(query, store)
     if "\0" in text or text.encode("utf-8", "replace").decode() != text:
         raise _query_refusal("has U+0000 or a lone surrogate", "Remove that character.", store)
     depth = 0
@@ -195,7 +201,12 @@ def syntax_query(query: object, store: str) -> str:
     raise _query_refusal("has unbalanced quotes or parentheses", "Close what is open.", store)
 
 
-def _check_query(query: object, store: str) -> str:
+def check_query(query: object, store: str) -> str:
+    """Return `query`.
+
+    Raises:
+        UsageError: not a string, or too long.
+    """
     if not isinstance(query, str):
         raise _query_refusal(f"must be a string, not {type(query).__name__}", "Pass the words to look for.", store)
     if len(query) > QUERY_CHARACTERS_MAX:
@@ -206,6 +217,12 @@ def _check_query(query: object, store: str) -> str:
 
 def _query_refusal(what: str, hint: str, store: str) -> UsageError:
     return UsageError(f"The query {what}.", hint=f"Nothing was written. {hint}", store=store)
+
+
+def searched_texts(document: object, fields: Iterable[str]) -> list[str]:
+    """Return the text to index of each of the top-level `fields` of a document."""
+    values = document if isinstance(document, dict) else {}
+    return [_searchable(values.get(field)) for field in fields]
 
 
 def _searchable(value: object) -> str:

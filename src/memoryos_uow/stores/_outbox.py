@@ -6,6 +6,7 @@ numbered among those of its unit, from 0; unit id and number together are its de
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,6 +57,14 @@ class OutboxMessages(NoRecords):
         own = (unit.space_id, unit.band.value)
         rows = ((unit.uow_id, seq, *own, *write.payload, write.ts) for seq, write in enumerate(writes, first))
         tx.execute_many(_INSERT, rows)
+
+    def save(self, write: Write) -> bytes:
+        """Return topic, key and payload."""
+        return json.dumps(write.payload, ensure_ascii=False).encode()
+
+    def load(self, saved: bytes) -> Published:
+        """Return topic, key and payload."""
+        return Published(*json.loads(saved))
 
 
 def message_write(topic: object, payload: object, key: object, limits: Limits) -> Write:

@@ -14,6 +14,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from memoryos_uow._canonical import sha256_hex
+from memoryos_uow._names import Dialect
 from memoryos_uow._records import Content, Found, Held
 from memoryos_uow.errors import StoreUnavailable
 from memoryos_uow.stores._record_table import RecordStore
@@ -21,7 +22,7 @@ from memoryos_uow.stores._record_table import RecordStore
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from memoryos_uow.abc import Reader
+    from memoryos_uow.abc import Reader, Write
 
 _HEAD: Final = "SELECT version, digest, size FROM uow_heads WHERE store = ? AND space_id = ? AND key = ?"
 _PENDING: Final = (
@@ -29,7 +30,10 @@ _PENDING: Final = (
     " ORDER BY seq DESC LIMIT 1"
 )
 # +store keeps SQLite from an index, and so from sorting all that is found by it.
-_ALL: Final = "SELECT id, space_id, key, version, digest, size FROM uow_heads WHERE +store = ? ORDER BY id"
+_ALL: Final = {
+    Dialect.SQLITE: "SELECT space_id, key, version, digest, size FROM uow_heads WHERE +store = ? ORDER BY id",
+    Dialect.POSTGRESQL: "SELECT space_id, key, version, digest, size FROM uow_heads WHERE store = ?",
+}
 _WAITING: Final = "SELECT 1 FROM uow_redo WHERE store = ? AND space_id = ? AND key = ?"
 _LOOKS_MAX: Final = 100
 
@@ -82,6 +86,15 @@ class HeadStore(RecordStore):
     def _value(self, reader: Reader, space_id: str, columns: Sequence[Any]) -> Any:
         raise NotImplementedError  # `read` is different here: the value is not in the row
 
+    def save(self, write: Write) -> bytes:
+        """Return the value's stored form."""
+        content: bytes = write.payload.content
+        return content
+
+    def load(self, saved: bytes) -> Value:
+        """Return the value whose stored form was saved."""
+        return Value.of(saved)
+
     def _overlay(self, payload: Value) -> Any:
         return self._decode(payload.content)
 
@@ -114,7 +127,7 @@ class HeadStore(RecordStore):
 
     def contents(self, reader: Reader) -> Iterator[Held]:
         """Yield every record with what lies outside now, and what lies there without a record."""
-        for _, space_id, key, *columns in reader.stream(_ALL, (self.name,)):
+        for space_id, key, *columns in reader.stream(_ALL[reader.dialect], (self.name,)):
             if all(isinstance(column, kind) for column, kind in zip(columns, (int, str, int), strict=True)):
                 yield self._held(reader, space_id, key, (key, Head(*columns)))
             else:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from memoryos_uow.errors import ConflictError, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from memoryos_uow.errors import UnitOfWorkError
 
 NO_SUCH_GID: Final = "42704"
@@ -19,12 +21,39 @@ BUSY_GID: Final = "55000"
 LOCK_TIMEOUT: Final = "55P03"
 MARKER: Final = "uow_marker_pkey"
 
-_TAKEN_GID: Final = "42710"
 _CONFLICTS: Final = ("40001", "40P01")
-_WAITED: Final = (LOCK_TIMEOUT, "57014")
 _PASSWORD: Final = ("28P01", "28000")
-_READ_ONLY: Final = "25006"
 _NOTHING: Final = "Nothing of the unit was written."
+_LOCKED: Final = (
+    StoreUnavailable,
+    "Somebody else kept records in {place} locked for too long.",
+    "Run the unit again; if a unit is in doubt, `memoryos-uow recover` settles it.",
+)
+_KNOWN: Final[Mapping[str, tuple[type[StoreError], str, str]]] = {
+    LOCK_TIMEOUT: _LOCKED,
+    "57014": _LOCKED,
+    "25006": (
+        StoreUnavailable,
+        "{place} can only be read: it is a replica, or set to read-only.",
+        "Open the primary server.",
+    ),
+    "42710": (
+        StoreError,
+        "Somebody else has prepared a transaction in {place} under this unit's name.",
+        "See pg_prepared_xacts: who owns it has to finish it.",
+    ),
+    "42501": (StoreError, "The role lacks a privilege in {place}.", "Have the owner of the tables grant it."),
+    "0A000": (
+        StoreError,
+        "The server of {place} cannot do this here.",
+        "A prepared transaction belongs to the database and the role that prepared it; see pg_prepared_xacts.",
+    ),
+    "08P01": (
+        StoreError,
+        "{place} does not let transactions be begun.",
+        "A pooler has to lend its connections for whole transactions: pool_mode = transaction, or session.",
+    ),
+}
 
 
 def state_of(error: BaseException) -> str:
@@ -58,24 +87,9 @@ def translate(error: BaseException, place: str, store: str) -> UnitOfWorkError:
             hint="Nothing was written. Run the whole block again.",
             store=store,
         )
-    if state in _WAITED:
-        return StoreUnavailable(
-            f"Somebody else kept records in {place} locked for too long.",
-            hint=f"{_NOTHING} Run the unit again; if a unit is in doubt, `memoryos-uow recover` settles it.",
-            store=store,
-        )
-    if state == _READ_ONLY:
-        return StoreUnavailable(
-            f"{place} can only be read: it is a replica, or set to read-only.",
-            hint=f"{_NOTHING} Open the primary server.",
-            store=store,
-        )
-    if state == _TAKEN_GID:
-        return StoreError(
-            f"Somebody else has prepared a transaction in {place} under this unit's name.",
-            hint=f"{_NOTHING} See pg_prepared_xacts: who owns it has to finish it.",
-            store=store,
-        )
+    if state in _KNOWN:
+        kind, problem, hint = _KNOWN[state]
+        return kind(problem.format(place=place), hint=f"{_NOTHING} {hint}", store=store)
     if not state or state[:2] in ("08", "53", "57"):
         return _unreachable(error, place, store)
     words = f": {_words(error)}" if state[:2] not in ("22", "23") else ""

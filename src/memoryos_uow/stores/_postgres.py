@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from memoryos_uow import _schema
 from memoryos_uow._names import Dialect
 from memoryos_uow._records import Found
-from memoryos_uow.abc import Capability, Fate
+from memoryos_uow.abc import Capability
 from memoryos_uow.errors import StoreError
 from memoryos_uow.stores._claims import ledger_id
 from memoryos_uow.stores._outside import HeadStore, Value
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from memoryos_uow._limits import Limits
     from memoryos_uow._records import Content
-    from memoryos_uow.abc import Home, Reader, Redo, Transaction, UnitFacts, Write
+    from memoryos_uow.abc import Fate, Home, Reader, Redo, Transaction, UnitFacts, Write
     from memoryos_uow.stores._outside import Head
 
 _TIMEOUT_S: Final = 10.0

@@ -16,12 +16,13 @@ from itertools import groupby
 from operator import attrgetter, length_hint
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
-from memoryos_uow._bands import shown_key
 from memoryos_uow._canonical import sha256_hex
-from memoryos_uow._names import MAX_KEY_BYTES, Operation, check_identifier, check_store_name
+from memoryos_uow._names import MAX_KEY_BYTES, Dialect, Operation, check_identifier, check_store_name
 from memoryos_uow._records import Content, Found, Held
 from memoryos_uow.abc import MISSING, Capability
-from memoryos_uow.errors import RecordExists, RecordMissing, StoreError, UsageError
+from memoryos_uow.errors import StoreError, UsageError
+from memoryos_uow.stores._record_errors import record_exists, record_missing
+from memoryos_uow.stores._record_sql_postgres import ALWAYS, NotSo, PostgresRecords, statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from memoryos_uow._limits import Limits
     from memoryos_uow._records import Hit
     from memoryos_uow.abc import Home, Reader, Transaction, UnitFacts, Write
+    from memoryos_uow.stores._record_sql_postgres import Condition
 
 
 class _Statements(NamedTuple):
@@ -77,10 +79,16 @@ class RecordStore(ABC):
     capability: ClassVar[Capability] = Capability.SAME_TRANSACTION
     _table: ClassVar[str]
     _columns: ClassVar[tuple[str, ...]]
+    _written_on_postgres: ClassVar[tuple[str, ...]] = ()
+    """Columns that are computed from the value, and kept on PostgreSQL only."""
+    _value_type: ClassVar[str] = "BYTEA"
+    """PostgreSQL's type of the column ``value``."""
 
     def __init__(self, name: str) -> None:
         self._name = check_store_name(name)
         self._sql = _statements(self._table, self._columns)
+        columns = (*self._columns, *self._written_on_postgres)
+        self._on_postgres = PostgresRecords(self._name, statements(self._table, columns, self._value_type))
 
     @property
     def name(self) -> str:
@@ -149,7 +157,9 @@ class RecordStore(ABC):
     def _apply_run(
         self, tx: Transaction, unit: UnitFacts, commit_seq: int, operation: Operation, run: list[Write]
     ) -> None:
-        if operation is Operation.CREATE:
+        if tx.dialect is Dialect.POSTGRESQL:
+            self._apply_on_postgres(tx, unit, commit_seq, run)
+        elif operation is Operation.CREATE:
             self._create(tx, unit, commit_seq, run)
         elif operation is Operation.UPDATE:
             self._update(tx, unit, commit_seq, run)
@@ -182,6 +192,25 @@ class RecordStore(ABC):
         for write in run:
             if not tx.execute(self._sql.delete, (self._name, unit.space_id, write.key)):
                 raise record_missing(write, unit)
+
+    def _apply_on_postgres(self, tx: Transaction, unit: UnitFacts, version: int, run: list[Write]) -> None:
+        """Carry out `run`, writes of one operation; see `PostgresRecords.apply`."""
+        condition = self._condition()
+        try:
+            self._on_postgres.apply(tx, unit, version, run, self._columns_on_postgres, condition)
+        except NotSo:
+            self._follow_record(tx)
+            self._on_postgres.apply(tx, unit, version, run, self._columns_on_postgres)
+
+    def _condition(self) -> Condition:
+        """Return what must still be so for what `_columns_on_postgres` returns to be right."""
+        return ALWAYS
+
+    def _follow_record(self, tx: Transaction) -> None:  # noqa: B027 - most record nothing that changes
+        """Work as the ledger records it by now; called where the condition may not hold any more."""
+
+    def _columns_on_postgres(self, payload: Any) -> tuple[object, ...]:
+        return self._columns_of(payload)
 
     # Reading
 
@@ -226,8 +255,12 @@ class RecordStore(ABC):
 
     def contents(self, reader: Reader) -> Iterator[Held]:
         """Yield every record with the length and digest of what lies there now."""
-        for _, space_id, key, *columns in reader.stream(self._sql.all, (self._name,)):
+        for _, space_id, key, *columns in reader.stream(self._every(reader), (self._name,)):
             yield self._held(reader, space_id, key, columns)
+
+    def _every(self, reader: Reader) -> str:
+        """Return the query for all records: a number, space, key and columns, in the same order each time."""
+        return self._on_postgres.sql.all if reader.dialect is Dialect.POSTGRESQL else self._sql.all
 
     def _held(self, reader: Reader, space_id: Any, key: Any, columns: Sequence[Any]) -> Held:
         """Return a record as it lies there; anything may have been put into its row from outside."""
@@ -265,25 +298,6 @@ ODD_COLUMN: Final = "its row holds what this library did not write"
 def measured(content: bytes) -> Content:
     """Return length and digest of `content`."""
     return Content(len(content), sha256_hex(content))
-
-
-def record_exists(write: Write, unit: UnitFacts) -> RecordExists:
-    """Return the error for a create that found its key taken."""
-    return RecordExists(
-        f"The store {write.store!r} has a record {shown_key(str(write.key), unit.band)} in this space already.",
-        hint="Nothing of the unit was written. Use update() to change it, or upsert() for either.",
-        store=write.store,
-    )
-
-
-def record_missing(write: Write, unit: UnitFacts) -> RecordMissing:
-    """Return the error for an update or delete that did not find its key."""
-    shown = shown_key(str(write.key), unit.band)
-    return RecordMissing(
-        f"The store {write.store!r} has no record {shown} in this space to {write.operation}.",
-        hint="Nothing of the unit was written. Use create() for a new record, or upsert() for either.",
-        store=write.store,
-    )
 
 
 def check_k(k: object, store: str) -> int:

@@ -1,10 +1,10 @@
 """A database of PostgreSQL's beside the ledger's: its records, and the transactions that units hold or prepare in it.
 
-Each unit writes here in one transaction: its records, and one row in ``uow_marker`` that says it was here. Two ways lead
-to the end of that transaction:
+Each unit writes here in one transaction: its records, and one row in ``uow_marker`` that says it was here. Two ways
+lead to the end of that transaction:
 
 - *held*: the connection keeps it open, and `decide` commits it: that commit is the unit's decision.
-- *prepared*: ``PREPARE TRANSACTION`` makes it durable under a name of ours (`gid`), and any process can finish it.
+- *prepared*: ``PREPARE TRANSACTION`` makes it durable under a name of ours (`gid`); any process can finish it.
 
 Promise: the marker is there if, and only if, the records are. `settle` says which, for good: where there is no marker it
 plants a tombstone in its place, and whoever comes late collides with it.
@@ -31,6 +31,8 @@ VERSION_MIN: Final = 140_000
 MARKERS_KEPT_DAYS: Final = 7
 """Longer than any paused owner may sleep and still be kept from doing harm."""
 
+_SETTLES_WITHIN_S: Final = 0.5
+"""How long to wait for a transaction that may be about to end, before its unit is left in doubt."""
 _LOOKS: Final = 50
 _LOOKS_EVERY_S: Final = 0.02
 _PAGE: Final = 1_000
@@ -47,7 +49,7 @@ INSERT INTO uow_records (ledger_id, store, space_id, key, uow_id, value)
 SELECT %(ledger_id)s, %(store)s, %(space_id)s, n.key, %(uow_id)s, n.value
 FROM unnest(%(keys)s::text[], %(values)s::text[]) AS n(key, value)
 ON CONFLICT (ledger_id, store, space_id, key) DO UPDATE SET uow_id = excluded.uow_id, value = excluded.value
-"""
+"""  # noqa: S608 - put together from the constant above
 _PLANT: Final = (
     "INSERT INTO uow_marker (uow_id, store, ledger_id, committed) VALUES (%(uow_id)s, %(store)s, %(ledger_id)s, false)"
     " ON CONFLICT (uow_id, store) DO NOTHING"
@@ -284,7 +286,7 @@ class SecondDatabase:
         Raises:
             StoreUnavailable: that cannot be told at the moment, its transaction may still be open.
         """
-        with self._begin(_LOOKS * _LOOKS_EVERY_S) as connection:
+        with self._begin(_SETTLES_WITHIN_S) as connection:
             connection.execute(_PLANT, self._parameters(uow_id=uow_id))
             [(committed,)] = connection.execute(_LOOK, self._parameters(uow_id=uow_id)).fetchall()
             connection.execute("COMMIT")

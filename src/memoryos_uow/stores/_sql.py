@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from memoryos_uow._canonical import sha256_hex
-from memoryos_uow._names import SQL_STORE, plain, text_problem
+from memoryos_uow._names import SQL_STORE, Dialect, plain, text_problem
 from memoryos_uow._records import Content
 from memoryos_uow.errors import UsageError
 from memoryos_uow.stores._no_records import NoRecords
@@ -19,9 +19,16 @@ from memoryos_uow.stores._no_records import NoRecords
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from memoryos_uow.abc import Transaction, UnitFacts, Write
+    from memoryos_uow.abc import Parameters, Transaction, UnitFacts, Write
 
 _INT64_MAX: Final = 2**63 - 1
+
+
+class _Answering(Protocol):
+    """A transaction on PostgreSQL, with what runs statements of the application's."""
+
+    def answer(self, sql: str, parameters: Parameters = (), /) -> object:
+        """Run one."""
 
 
 class SqlStatements(NoRecords):
@@ -33,8 +40,11 @@ class SqlStatements(NoRecords):
 
     def apply(self, tx: Transaction, unit: UnitFacts, commit_seq: int, writes: Sequence[Write]) -> None:
         """Run the statements in order."""
+        run = (
+            tx.execute if tx.dialect is Dialect.SQLITE else cast("_Answering", tx).answer
+        )  # which keeps them as they are
         for write in writes:
-            tx.execute(*write.payload)
+            run(*write.payload)
 
 
 def check_parameters(

@@ -10,18 +10,38 @@ from __future__ import annotations
 import json
 import math
 import re
+from json.encoder import encode_basestring as quoted
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 DEPTH_MAX: Final = 200
 """How deep lists and objects may be nested (RFC 8259, section 9, lets an implementation set this). Python's JSON reader
 and SQLite's JSON functions can read this, and it leaves most of Python's recursion limit to the caller."""
 
-_dump: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False).encode
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False)
+
+
+def _ready_encoder() -> Callable[[object, int], Iterable[str]]:
+    """Return what `_ENCODER` makes anew for each value: most of the time that a small document takes.
+
+    Python's own module makes it from these arguments since 3.1; an interpreter without it has the public way.
+    """
+    make = getattr(json.encoder, "c_make_encoder", None)
+    try:
+        known = (None, _ENCODER.default, quoted, None, ":", ",", False, False, False)
+        ready: Callable[[object, int], Iterable[str]] = make(*known)  # type: ignore[misc]
+        if "".join(ready({"a": [1, None, "ä"]}, 0)) == '{"a":[1,null,"ä"]}':
+            return ready
+    except TypeError:  # none, or one with other arguments
+        pass
+    return lambda value, _: (_ENCODER.encode(value),)
+
+
+_pieces: Final = _ready_encoder()
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """An escaped U+0000: one whose backslash is not itself escaped."""
 
@@ -52,24 +72,22 @@ class _Encoding:
     def encode(self, value: object) -> tuple[str, bytes]:
         try:
             self._check((value,), 0)
-            text = _dump(value)
+            text = "".join(_pieces(value, 0))
         except RecursionError:
             raise self._refusal("is nested too deeply for what is left of Python's stack", "Flatten it.") from None
         except ValueError:
             raise self._refusal("holds an integer of thousands of digits", "Store it as a string.") from None
-        content = self._utf8(text)
-        if len(content) > self._bytes_max:
-            raise self._too_long(f"is {len(content):,} bytes long as JSON")
-        return text, content
-
-    def _utf8(self, text: str) -> bytes:
         if "\\u0000" in text and _NUL.search(text):
             raise self._refusal("has a string with U+0000", "Remove that character.")
         try:
-            return text.encode()
+            content = text.encode()
         except UnicodeEncodeError:
-            pass  # the exception holds the whole text, so nothing may be raised from inside this block
-        raise self._refusal("has a string with a lone surrogate, which UTF-8 cannot hold", "Remove that character.")
+            content = None  # the exception holds the whole text, so nothing may be raised from inside this block
+        if content is None:
+            raise self._refusal("has a string with a lone surrogate, which UTF-8 cannot hold", "Remove that character.")
+        if len(content) > self._bytes_max:
+            raise self._too_long(f"is {len(content):,} bytes long as JSON")
+        return text, content
 
     def _check(self, items: Iterable[Any], depth: int) -> None:
         if self._allowance < 0:
@@ -86,7 +104,12 @@ class _Encoding:
                     raise self._refusal(
                         f"is nested more than {DEPTH_MAX} levels deep, or contains itself", "Flatten it."
                     )
-                self._check(item if kind is list else self._members(item), depth + 1)
+                if kind is dict:
+                    for key in item:
+                        if type(key) is not str:
+                            raise self._wrong_key(key)
+                    item = item.values()  # noqa: PLW2901 - what is to be looked at of it
+                self._check(item, depth + 1)
             elif kind is not float:
                 raise self._refusal(
                     f"holds a {kind.__name__}, which JSON would not give back as it was",
@@ -95,14 +118,11 @@ class _Encoding:
             elif not math.isfinite(item):
                 raise self._refusal("holds NaN or an infinity, which JSON lacks", "Store None or a string instead.")
 
-    def _members(self, item: dict[object, object]) -> Iterable[object]:
-        for key in item:
-            if type(key) is not str:
-                raise self._refusal(
-                    f"has an object with a key of type {type(key).__name__}; in JSON keys are strings",
-                    "Convert the key with str().",
-                )
-        return item.values()
+    def _wrong_key(self, key: object) -> UsageError:
+        return self._refusal(
+            f"has an object with a key of type {type(key).__name__}; in JSON keys are strings",
+            "Convert the key with str().",
+        )
 
     def _too_long(self, what: str) -> UsageError:
         return self._refusal(

@@ -17,7 +17,7 @@ from memoryos_uow._names import MAX_KEY_BYTES, Operation, check_identifier, chec
 from memoryos_uow._records import Content, Found, Held
 from memoryos_uow.abc import ASK_THE_STORE, MISSING, Capability
 from memoryos_uow.errors import StoreError
-from memoryos_uow.stores._record_table import record_exists, record_missing
+from memoryos_uow.stores._record_errors import record_exists, record_missing
 from memoryos_uow.stores._row_sql import RowSql
 from memoryos_uow.stores._row_values import as_cell, cell_bytes, cell_problem, key_text, row_content
 from memoryos_uow.stores._table_shape import (

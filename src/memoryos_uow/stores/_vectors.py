@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from memoryos_uow._limits import Limits
     from memoryos_uow._records import Hit
-    from memoryos_uow.abc import Home, Reader, Transaction
+    from memoryos_uow.abc import Home, Reader, Transaction, Write
     from memoryos_uow.errors import UsageError
 
 DIMENSIONS_MAX: Final = 1 << 20
@@ -116,6 +116,15 @@ class VectorStore(RecordStore):
 
     def _value(self, reader: Reader, space_id: str, columns: Sequence[Any]) -> list[float]:
         return list(self._unpack(columns[0]))
+
+    def save(self, write: Write) -> bytes:
+        """Return the vector as it is stored."""
+        packed: bytes = write.payload
+        return packed
+
+    def load(self, saved: bytes) -> bytes:
+        """Return the vector as it is stored."""
+        return saved
 
     def _overlay(self, payload: bytes) -> list[float]:
         return list(self._unpack(payload))

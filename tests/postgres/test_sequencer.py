@@ -1,0 +1,405 @@
+"""Units on PostgreSQL get their numbers after their commits: in order, without gaps, each once, whatever happens."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from memoryos_uow import DuplicateUnit, LedgerBusy, LedgerRollback, UsageError
+from memoryos_uow import _sequencer as sequencer_module
+from memoryos_uow._numbering import Numbering
+from memoryos_uow.errors import LedgerError
+from tests.postgres.numbers import numbers, opened, paused, put, receipt, rows, run_python, sequencer
+from tests.processes import forked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Questions about a ledger whose units cannot be numbered do not wait long."""
+    monkeypatch.setattr(sequencer_module, "SETTLE_S", 0.02)
+
+
+def test_a_receipt_is_pending_and_then_is_not(pg_url: str) -> None:
+    """A unit is committed without its number; who asks for what depends on that waits, and gets what the rows say."""
+    with opened(pg_url) as ledger:
+        with paused(ledger):
+            first = receipt(put(ledger, "a"))
+            assert first.pending
+            assert repr(first) == f"<Receipt of {first.uow_id}, pending>"
+            assert rows(pg_url, "SELECT receipt_hash, commit_time_ms FROM unit_of_work") == [(None, None)]
+            with pytest.raises(LedgerBusy, match="has no number in the receipt log yet"):
+                first.wait(0)
+        assert first.wait() is first
+        assert not first.pending
+        assert (first.space_seq, first.prev, first.signature) == (1, None, None)
+        assert rows(pg_url, "SELECT receipt FROM uow_receipts") == [(first.canonical().decode(),)]
+        record = ledger.get(first.uow_id)
+        assert record.receipt_hash == first.hash
+        assert record.commit_us is not None
+        assert first.proof().startswith("c2sp.org/tlog-proof@v1")
+        second = receipt(put(ledger, "a"))
+        assert (second.prev, second.space_seq) == (first.hash, 2)
+    assert numbers(pg_url) == [first.uow_id, second.uow_id]
+
+
+@pytest.mark.parametrize("ask", [pickle.dumps, copy.copy, hash, lambda one: one == one, lambda one: one.proof()])
+def test_whatever_needs_the_whole_receipt_waits(pg_url: str, ask: Callable[[Any], object]) -> None:
+    """Copies, pickles, comparisons and proofs are of the whole receipt."""
+    with opened(pg_url) as ledger:
+        with paused(ledger):
+            pending = receipt(put(ledger, "a"))
+        ask(pending)
+        assert not pending.pending
+        assert pickle.loads(pickle.dumps(pending)) == copy.deepcopy(pending) == pending  # noqa: S301 - our own
+
+
+def test_the_receipt_of_a_unit_that_waits_can_be_asked_for(pg_url: str) -> None:
+    """From another ledger object, as from another process: pending, complete when asked, and able to prove itself."""
+    with opened(pg_url) as ledger, opened(pg_url) as other:
+        with paused(ledger), paused(other):
+            uow = put(ledger, "a")
+            found = other.receipt(uow.uow_id)
+            assert found.pending
+            assert [write.record_id for write in other.get(uow.uow_id).writes] == ["a"]
+        assert found.hash == receipt(uow).hash == other.receipt(uow.uow_id).hash
+        assert found.proof() == other.receipt(uow.uow_id).proof()
+
+
+def test_an_answer_under_an_idempotency_key_may_be_pending(pg_url: str) -> None:
+    """`Outcome` and `DuplicateUnit` carry the receipt of a unit that has no number yet."""
+
+    def note(uow: Any) -> int:
+        uow["notes"].upsert("a", {})
+        return 7
+
+    with opened(pg_url) as ledger, opened(pg_url) as other:
+        with paused(ledger), paused(other):
+            done = ledger.run(note, space_id="s", band="GREEN", idempotency_key="k")
+            again = other.run(note, space_id="s", band="GREEN", idempotency_key="k")
+            assert again.replayed
+            assert done.receipt is not None
+            assert again.receipt is not None
+            assert (done.value, again.value) == (7, 7)
+            assert done.receipt.pending
+            assert again.receipt.pending
+            with (
+                pytest.raises(DuplicateUnit) as duplicate,
+                other.unit(space_id="s", band="GREEN", idempotency_key="k"),
+            ):
+                pass
+        assert duplicate.value.receipt is not None
+        assert done.receipt.hash == again.receipt.hash == duplicate.value.receipt.hash
+
+
+def test_a_unit_that_saw_what_another_wrote_comes_after_it(pg_url: str) -> None:
+    """Whatever the clocks of processes say: one that read, wrote over or wrote again has the later number."""
+    with opened(pg_url) as ledger, opened(pg_url) as behind:
+        engine: Any = behind._opened.engine
+        expected = []
+        with paused(ledger), paused(behind):
+            for turn in range(4):
+                engine.stamps._server_us -= 10_000_000  # ten more seconds slow
+                engine.stamps._last = 0
+                expected.append(put(ledger, f"a{turn}").uow_id)
+                with behind.unit(space_id="s", band="GREEN") as uow:
+                    assert uow["notes"].get(f"a{turn}") is not None
+                    uow["notes"].create(f"b{turn}", {})
+                expected.append(uow.uow_id)
+                with ledger.unit(space_id="t", band="GREEN") as uow:
+                    uow["notes"].upsert("c", {"turn": turn})
+                    assert uow["notes"].get("c") == {"turn": turn}
+                expected.append(uow.uow_id)
+        assert ledger.checkpoint() == behind.checkpoint()
+    assert numbers(pg_url) == expected
+
+
+def test_a_batch_takes_the_same_number_of_round_trips_however_many_units_it_has(pg_url: str) -> None:
+    """Reading and writing a batch is a fixed number of messages to the server."""
+    with opened(pg_url) as ledger:
+        taken = []
+        for units in (1, 40):
+            with paused(ledger):
+                for number in range(units):
+                    put(ledger, f"{number}", space_id=f"s{number}")
+                engine: Any = ledger._opened.engine
+                before = rows(pg_url, "SELECT sum(calls) FROM (SELECT 0 AS calls) AS x")
+                assert before
+                sent = _count_sent(engine)
+                sequencer(ledger).number_all()
+                taken.append(sent())
+        assert taken[0] == taken[1] < 12
+    assert len(numbers(pg_url)) == 41
+
+
+def _count_sent(engine: Any) -> Callable[[], int]:
+    """Count the messages that transactions and readers of `engine` send, until the answer is asked for."""
+    from memoryos_uow.engines._pg_transaction import PostgresReader
+
+    original, sent = PostgresReader._send, [0]
+
+    def counting(self: Any, *arguments: Any) -> Any:
+        sent[0] += 1
+        return original(self, *arguments)
+
+    PostgresReader._send = counting  # type: ignore[method-assign]
+
+    def end() -> int:
+        PostgresReader._send = original  # type: ignore[method-assign]
+        return sent[0]
+
+    return end
+
+
+# Whoever numbers may die, pause, or lose an answer
+
+
+def test_a_process_that_was_paused_changes_nothing(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its lease and its transaction others take over: it writes nothing, and every unit has one number."""
+    with opened(pg_url) as ledger, opened(pg_url) as other:
+        with paused(ledger), paused(other):
+            for number in range(3):
+                put(ledger, f"{number}")
+            original = Numbering._write
+            results = []
+
+            def late(self: Numbering, *arguments: Any, **options: Any) -> bool:
+                monkeypatch.setattr(Numbering, "_write", original)
+                rows(pg_url, "UPDATE uow_sequencer SET lease_until_ms = 0")
+                sequencer(other).number_all()
+                before = rows(pg_url, "SELECT * FROM uow_ledger, uow_sequencer ORDER BY 1")
+                results.append(self._write(*arguments, **options))
+                assert rows(pg_url, "SELECT * FROM uow_ledger, uow_sequencer ORDER BY 1") == before
+                return results[0]
+
+            monkeypatch.setattr(Numbering, "_write", late)
+            sequencer(ledger).number_all()
+            assert results == [False]
+        put(ledger, "after")
+    assert len(numbers(pg_url)) == 4
+
+
+def test_a_batch_whose_answer_was_lost_may_be_repeated(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has committed it and nobody heard so: the next turn finds it done. Or it has not: it is done then."""
+    with opened(pg_url) as ledger:
+        for is_done in (True, False):
+            with paused(ledger):
+                uow = put(ledger, f"{is_done}")
+                original = Numbering._write
+
+                def lost(self: Numbering, *arguments: Any, is_done: bool = is_done, **options: Any) -> bool:
+                    monkeypatch.setattr(Numbering, "_write", original)  # noqa: B023 - undone at once
+                    if is_done:
+                        original(self, *arguments, **options)  # noqa: B023
+                    raise LedgerError("The connection is gone.")
+
+                monkeypatch.setattr(Numbering, "_write", lost)
+                with pytest.raises(LedgerError, match="gone"):
+                    sequencer(ledger).number_all()
+            assert receipt(uow).wait(10).space_seq == (1 if is_done else 2)
+    assert len(numbers(pg_url)) == 2
+
+
+def test_a_lease_of_a_dead_process_is_taken_over_at_once(pg_url: str) -> None:
+    """Of one on this machine it is known that it is dead; of any other the lease has to end, by the database's clock."""
+    with opened(pg_url) as ledger:
+        put(ledger, "first")
+        ledger.checkpoint()
+        dead = forked(_own_name)
+        rows(pg_url, "UPDATE uow_sequencer SET owner = %s, lease_until_ms = 9e15", f"{dead}/0123")
+        assert receipt(put(ledger, "a")).wait(10).space_seq == 2
+        rows(pg_url, "UPDATE uow_sequencer SET owner = 'elsewhere/0123', lease_until_ms = 9e15")
+        waiting = receipt(put(ledger, "b"))
+        with pytest.raises(LedgerBusy):
+            waiting.wait(0.05)
+        assert ledger.get(waiting.uow_id).receipt_hash is None
+        rows(pg_url, "UPDATE uow_sequencer SET lease_until_ms = 0")
+        assert waiting.wait(10).space_seq == 3
+    assert len(numbers(pg_url)) == 3
+
+
+def _own_name() -> str:
+    from memoryos_uow import _owner
+
+    return _owner.own_name()
+
+
+def test_units_of_the_dead_are_numbered_by_whoever_comes_next(pg_url: str) -> None:
+    """By opening the ledger, by `recover`, by another unit."""
+    code = """
+        import os, sys
+        from tests.postgres.numbers import opened, put, sequencer
+        ledger = opened(sys.argv[1])
+        sequencer(ledger)._turning.acquire()
+        put(ledger, "a")
+        os._exit(0)
+    """
+    run_python(code, pg_url)
+    assert rows(pg_url, "SELECT count(*) FROM uow_pending") == [(1,)]
+    with opened(pg_url, recover=False) as ledger:
+        ledger.recover()
+        numbers(pg_url)
+        run_python(code, pg_url)
+        put(ledger, "b").receipt.hash  # type: ignore[union-attr]  # noqa: B018 - waits
+        assert len(numbers(pg_url)) == 3
+    run_python(code, pg_url)
+    with opened(pg_url) as ledger:
+        assert len(ledger.checkpoint()) > 0
+        sequencer(ledger).number_all()
+    assert len(numbers(pg_url)) == 4
+
+
+def test_numbers_of_a_process_that_others_gave_come_with_their_times(pg_url: str) -> None:
+    """How long a unit took only its own process knows; it writes that as soon as the unit has its number."""
+    with opened(pg_url) as ledger, opened(pg_url) as other:
+        with paused(ledger):
+            uow = put(ledger, "a")
+            sequencer(other).number_all()
+            assert rows(pg_url, "SELECT execution_us, commit_us FROM uow_ledger") == [(None, None)]
+        record = ledger.get(uow.uow_id)
+        assert record.commit_us is not None
+        assert record.commit_time_ms == (record.commit_us + 500) // 1000
+    assert len(numbers(pg_url)) == 1
+
+
+def test_a_unit_that_is_gone_is_said_to_be(pg_url: str) -> None:
+    """Nobody waits for ever for a unit that an older state of the database does not have."""
+    with opened(pg_url) as ledger:
+        with paused(ledger):
+            lost = receipt(put(ledger, "a"))
+            for table in ("uow_pending", "uow_writes", "unit_of_work"):
+                rows(pg_url, f"DELETE FROM {table}")
+        with pytest.raises(LedgerRollback, match="not in the ledger any more"):
+            lost.wait(10)
+
+
+# Threads, forks, ends
+
+
+def test_two_ledger_objects_and_many_threads_number_each_unit_once(pg_url: str) -> None:
+    """Whoever comes first numbers the units of all."""
+    with opened(pg_url) as ledger, opened(pg_url) as other:
+
+        def write(one: Any, name: str) -> None:
+            for number in range(15):
+                put(one, f"{name}-{number}", space_id=name)
+
+        threads = [threading.Thread(target=write, args=((ledger, other)[n % 2], f"s{n % 3}-{n}")) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(numbers(pg_url)) == 90
+
+
+def test_a_forked_child_does_not_wait(pg_url: str) -> None:
+    """It has no thread that would number anything, and no connection: it is told so at once."""
+    with opened(pg_url) as ledger:
+        with paused(ledger):
+            pending = receipt(put(ledger, "a"))
+
+            def ask() -> str:
+                with pytest.raises(UsageError, match="forked") as raised:
+                    pending.wait()
+                return str(raised.value)
+
+            assert forked(ask)
+        known = pending.hash
+        assert forked(lambda: pending.hash) == known
+
+
+def test_close_numbers_what_was_committed(pg_url: str) -> None:
+    """Also where no thread can be had, and without waiting for the thread's moment."""
+    with opened(pg_url) as ledger:
+        with paused(ledger):
+            uow = put(ledger, "a")
+        put(ledger, "b")
+    assert uow.uow_id in numbers(pg_url)
+    with pytest.raises(UsageError, match="closed"):
+        receipt(uow)._await  # noqa: B018
+        sequencer(ledger).expect("nothing")(None)
+
+
+def test_close_does_not_wait_for_ever(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where somebody else has the lease, or nothing can be numbered, units stay pending and it is said so."""
+    monkeypatch.setattr("memoryos_uow._open_ledger.CLOSE_S", 0.05)
+    said: list[str] = []
+    monkeypatch.setattr("memoryos_uow._log.warn", lambda event, **_: said.append(event))
+    with opened(pg_url) as ledger:
+        rows(pg_url, "UPDATE uow_sequencer SET owner = 'elsewhere/0123', lease_until_ms = 9e15")
+        pending = receipt(put(ledger, "a"))
+    assert said == ["uow.numbering_left"]
+    with pytest.raises(UsageError, match="closed"):
+        pending.wait()
+    rows(pg_url, "UPDATE uow_sequencer SET lease_until_ms = 0")
+    with opened(pg_url) as ledger:
+        sequencer(ledger).number_all()
+    assert len(numbers(pg_url)) == 1
+
+
+def test_an_exiting_interpreter_numbers_what_it_committed(pg_url: str) -> None:
+    """Nobody has to close the ledger, and units may be committed while the interpreter is ending."""
+    code = """
+        import atexit, sys
+        from tests.postgres.numbers import opened, put
+        ledger = opened(sys.argv[1])
+        atexit.register(put, ledger, "at the end")
+        put(ledger, "a")
+    """
+    run_python(code, pg_url)
+    assert len(numbers(pg_url)) == 2
+
+
+def test_without_a_thread_whoever_waits_does_the_work(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more threads can be had: a receipt is made all the same."""
+    with opened(pg_url) as ledger:
+
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert receipt(put(ledger, "a")).space_seq == 1
+        put(ledger, "b")
+        assert not sequencer(ledger).settle(0)
+    assert len(numbers(pg_url)) == 2
+
+
+def test_the_thread_ends_when_there_is_nothing_to_do(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes back with the next unit, and nothing is kept of units that have their numbers."""
+    monkeypatch.setattr(sequencer_module, "_IDLE_S", 0.01)
+    with opened(pg_url) as ledger:
+        for number in range(2):
+            assert receipt(put(ledger, "a")).space_seq == number + 1
+            thread = sequencer(ledger)._thread
+            if thread is not None:
+                thread.join(10)
+                assert not thread.is_alive()
+        assert sequencer(ledger)._waiting == {}
+
+
+def test_trouble_is_said_once_and_passes(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that fails is tried again; meanwhile questions about the ledger do not wait."""
+    said: list[str] = []
+    monkeypatch.setattr("memoryos_uow._log.warn", lambda event, **_: said.append(event))
+    with opened(pg_url) as ledger:
+
+        def fail(*_: object) -> bool:
+            raise LedgerError("No.")
+
+        original = Numbering.run
+        monkeypatch.setattr(Numbering, "run", fail)
+        pending = receipt(put(ledger, "a"))
+        with pytest.raises(LedgerBusy) as raised:
+            pending.wait(0.2)
+        assert isinstance(raised.value.__cause__, LedgerError)
+        with pytest.raises(LedgerBusy, match="Ask for the checkpoint again"):
+            ledger.checkpoint()
+        monkeypatch.setattr(Numbering, "run", original)
+        assert pending.wait(10).space_seq == 1
+        assert said == ["uow.numbering_delayed"]
