@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import (
+    bench_growth,
     bench_migration,
     bench_opening,
     bench_peers,
@@ -49,6 +50,7 @@ TABLES: Final[dict[str, Callable[[], None]]] = {
     "threads": partial(bench_threads.main, []),
     "threads-slow-disk": partial(bench_threads.main, ["--slow", "2000", "--rounds", "8"]),
     "processes": partial(bench_processes.main, []),
+    "growth": partial(bench_growth.main, []),
     "profile": partial(bench_profile.main, []),
     "queries": partial(bench_queries.main, []),
     "migration": partial(bench_migration.main, []),

@@ -1,9 +1,9 @@
 """The least that a unit with a receipt can cost in Python: all rows and all hashes, and nothing else.
 
-One function with everything in local variables: it computes digests, leaves, the root, the receipt and the log's tree as
-the library does, and writes the same rows with the same statements. It checks no argument, asks nobody whether the
-ledger is still as it was, shares no commit, tells nobody anything, has one store and one space, and would write nonsense
-beside another process. Whoever keeps the promises pays for them on top of this.
+One function with everything in local variables: it computes digests, leaves, the root, the receipt and the log's tree
+as the library does, and writes the same rows with the same statements. It checks no argument, asks nobody whether the
+ledger is still as it was, shares no commit, tells nobody anything, has one store and one space, and would write
+nonsense beside another process. Whoever keeps the promises pays for them on top of this.
 """
 
 from __future__ import annotations

@@ -42,9 +42,14 @@ UPSERT: Final = (
 
 
 @contextmanager
-def durable_server() -> Iterator[Server]:
-    """Lend a server that syncs each commit, as they are by default."""
-    server = start_server(durable=True, **_SETTINGS)
+def durable_server(*, sync_us: int = 0) -> Iterator[Server]:
+    """Lend a server that syncs each commit, as it is by default; `sync_us` makes each sync take longer by so much.
+
+    That is `commit_delay` (https://www.postgresql.org/docs/current/runtime-config-wal.html): whoever is to flush the
+    log sleeps before, and takes with it whatever others have written meanwhile, as a slower disk would.
+    """
+    slow = {"commit_delay": sync_us, "commit_siblings": 0} if sync_us else {}
+    server = start_server(durable=True, **_SETTINGS, **slow)
     try:
         yield server
     finally:

@@ -18,7 +18,7 @@ from benchmarks._command import options, section, workplace
 from benchmarks._least import FLOOR
 from benchmarks._ratios import ratio_table
 from benchmarks._timing import measure
-from benchmarks._work import ByHand, ByLibrary, Durability, race_on_files
+from benchmarks._work import ByLibrary, Durability, race_on_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from benchmarks._ratios import Result
+    from benchmarks._work import ByHand
 
 CONTENDERS: Final[dict[str, type[ByHand | ByLibrary]]] = {
     **FLOOR,

@@ -33,6 +33,7 @@ from benchmarks._command import section
 from benchmarks._four import SIZES, FourByLibrary
 from benchmarks._ratios import table
 from benchmarks._work import CONTEXT, ByLibrary, documents
+from benchmarks.bench_three import ThreeByLibrary
 from memoryos_uow.engines.sqlite import SQLiteEngine
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ CEILINGS: Final = Path(__file__).with_name("ceilings.toml")
 DOCUMENTS: Final = "unit_of_three_documents"
 SMALL: Final = "unit_over_four_stores_small_blob"
 LARGE: Final = "unit_over_four_stores_large_blob"
+THREE: Final = "unit_over_three_places"
 TOLD: Final = "unit_of_three_documents_told"
 MEMORY: Final = "memory"
-KINDS: Final = (DOCUMENTS, SMALL, LARGE)
+KINDS: Final = (DOCUMENTS, SMALL, LARGE, THREE)
 
 _WARMUP: Final = 20
 _UNITS: Final = 100  # with the warm-up too few for a checkpoint, which would begin the log anew
@@ -60,10 +62,12 @@ _DEAR: Final = frozenset(
 """Modules of Python's own that take long to load and that a library for a file has no need of."""
 
 
-def work(kind: str, path: Path, durability: Any) -> ByLibrary | FourByLibrary:
+def work(kind: str, path: Path, durability: Any) -> ByLibrary | FourByLibrary | ThreeByLibrary:
     """Return what does one unit of this kind each time it is called."""
     if kind == DOCUMENTS:
         return ByLibrary(path, durability)
+    if kind == THREE:
+        return ThreeByLibrary(path, durability)
     size = SIZES["blob of 4 KiB" if kind == SMALL else "blob of 256 KiB"]
     return FourByLibrary(path, durability, size)
 
@@ -279,6 +283,7 @@ def count_modules() -> dict[str, float]:
     roots = Counter(name.split(".")[0] for name in loaded)
     del roots["memoryos_uow"]
     return {
+        "modules_of_ours": sum(name.split(".")[0] == "memoryos_uow" for name in loaded),
         "modules_of_others": sum(count for root, count in roots.items() if root not in sys.stdlib_module_names),
         "dear_modules": len(_DEAR & roots.keys()),
     }

@@ -82,7 +82,9 @@ def _empty(url: str) -> None:
         found = connection.execute("SELECT relname, relkind FROM pg_class WHERE relnamespace = 'public'::regnamespace")
         relations = [(name, kind) for name, kind in found.fetchall() if kind in _DROPS]
         ours = [one for one in relations if one[0].startswith("uow_") or one[0] == "unit_of_work"]
-        strange = [one for one in relations if one not in ours]
+        strange = sorted(
+            (one for one in relations if one not in ours), key=lambda one: one[1] == "S"
+        )  # their own go first
         script = [
             "DELETE FROM uow_writes",
             *(f"DELETE FROM {name}" for name, kind in ours if kind == "r" and name not in _KEPT),
@@ -112,3 +114,19 @@ def rows(place: Path | str, sql: str, *parameters: object) -> list[tuple[Any, ..
     with closing(psycopg.connect(place, autocommit=True)) as there:
         cursor = there.execute(sql.replace("%", "%%").replace("?", "%s").encode(), parameters or None)
         return cursor.fetchall() if cursor.description else []
+
+
+def change(place: Path | str, sql: str, *rows_of_values: tuple[object, ...]) -> None:
+    """What a stranger does there: one statement for each row of values, or once without any."""
+    many = rows_of_values or ((),)
+    if isinstance(place, Path):
+        import sqlite3
+
+        with closing(sqlite3.connect(place)) as connection, connection:
+            connection.executemany(sql, many)
+        return
+    import psycopg
+
+    with closing(psycopg.connect(place)) as there:
+        there.cursor().executemany(sql.replace("%", "%%").replace("?", "%s").encode(), many)
+        there.commit()

@@ -23,6 +23,12 @@ sys.path.insert(0, sys.argv[2])
 import psycopg
 
 from memoryos_uow import _migrations_postgres, _schema
+from memoryos_uow._migrations_postgres import shape
+from memoryos_uow._names import Dialect
+
+FILES = _schema.FILES[Dialect.POSTGRESQL]
+SCRIPTS = {_schema.text(name): _schema.statements(name) for name in FILES}
+shape.expected()  # once for all processes
 
 
 class Mortal:
@@ -36,7 +42,7 @@ class Mortal:
     def execute(self, query: str, params: Any = None, /) -> Any:
         """Run a statement, or each of a script."""
         cursor = None
-        for statement in _schema.split(query) if query.rstrip().endswith(";") else (query,):
+        for statement in SCRIPTS.get(query, (query,)):
             cursor = self._connection.execute(statement.encode(), params)
             self.through += 1
             if self.through >= self._left:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import BinaryIO
 
 _PLAIN: Final = {"sslmode": "disable", "gssencmode": "disable"}
 _HEADER: Final = struct.Struct("!cI")
@@ -130,7 +131,10 @@ class Proxy:
             link.cut()
 
     def _from_client(self, link: Link) -> None:
-        stream = link.client.makefile("rb")
+        with link.client.makefile("rb") as stream:
+            self._forward(link, stream)
+
+    def _forward(self, link: Link, stream: BinaryIO) -> None:
         length = stream.read(4)
         link.server.sendall(length + stream.read(_length(length) - 4))
         while head := stream.read(5):
@@ -148,7 +152,10 @@ class Proxy:
                 self.after(message)
 
     def _from_server(self, link: Link) -> None:
-        stream = link.server.makefile("rb")
+        with link.server.makefile("rb") as stream:
+            self._answer(link, stream)
+
+    def _answer(self, link: Link, stream: BinaryIO) -> None:
         while head := stream.read(5):
             kind, size = _HEADER.unpack(head)
             body = stream.read(size - 4)
@@ -161,4 +168,4 @@ class Proxy:
 
 
 def _length(raw: bytes) -> int:
-    return int(struct.unpack("!I", raw)[0]) if len(raw) == 4 else 4  # noqa: PLR2004
+    return int(struct.unpack("!I", raw)[0]) if len(raw) == 4 else 4

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from memoryos_uow import _schema
+from memoryos_uow import _migrations_postgres, _schema
 from memoryos_uow._names import Dialect
 
 if TYPE_CHECKING:
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from memoryos_uow._migrations import Kind
+
 FILES: Final = _schema.FILES[Dialect.POSTGRESQL]
 TIME: Final = "2025-09-13T10:00:00.000000Z"
 PLACE: Final = "postgresql://there/ledger"
+RECORD: Final = next(text for text in _schema.statements(FILES.ledger) if "uow_schema (" in text)
+"""The statement that makes the record of what was applied: a migration begins with it."""
 MIGRATOR: Final = Path(__file__).with_name("postgres_migrator.py")
 SOURCE: Final = Path(_schema.__file__).parents[1]
 
@@ -81,6 +85,16 @@ def rows_1_0_0(conn: Any) -> list[tuple[Any, ...]]:
     units = conn.execute("SELECT uow_id, envelope_id, status, created_ts, committed_ts FROM unit_of_work ORDER BY 1")
     writes = conn.execute("SELECT id, uow_id, store_name, record_id, ts FROM uow_writes ORDER BY id")
     return [*units.fetchall(), *writes.fetchall()]
+
+
+def up(conn: Any, **options: Any) -> bool:
+    """Migrate up."""
+    return _migrations_postgres.migrate_up(conn, place=PLACE, **options)
+
+
+def kind_of(conn: Any) -> Kind:
+    """Return how far the schema has come."""
+    return _migrations_postgres.inspect(conn, place=PLACE).kind
 
 
 def relations(conn: Any) -> set[str]:

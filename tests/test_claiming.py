@@ -27,6 +27,7 @@ from memoryos_uow import (
     _owner,
 )
 from memoryos_uow.errors import LedgerError
+from tests.both import address_of, both, change, sqlite_only
 from tests.processes import forked
 from tests.test_deadline import Clock
 from tests.units import MARKER, SPACE, OwnError, locked, rows, run, start, statuses
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from memoryos_uow import AsyncUnitOfWork, Outcome, UnitOfWork
+
+pytestmark = both
 
 HOME: Final[dict[str, Any]] = {"space_id": SPACE, "band": "GREEN"}
 KEYS: Final = "SELECT key, claim IS NULL, uow_id IS NULL, result FROM uow_idempotency ORDER BY key"
@@ -95,7 +98,7 @@ def workers(ledger: Ledger) -> Iterator[list[subprocess.Popen[str]]]:
 
 def at_work(ledger: Ledger, what: str, workers: list[subprocess.Popen[str]]) -> subprocess.Popen[str]:
     """A second process that is in its body, under the key."""
-    worker = start(WORKER, ledger.path, what)
+    worker = start(WORKER, address_of(ledger), what)
     workers.append(worker)
     assert worker.stdout is not None
     assert worker.stdout.readline() == "in\n"
@@ -177,7 +180,7 @@ def test_a_new_process_is_given_the_answer_too(ledger: Ledger) -> None:
             done = ledger.run(lambda uow: 1 / 0, space_id="shared:household", band="GREEN", idempotency_key="k")
             print(done.value, done.receipt.hash, done.replayed)
         """,
-        ledger.path,
+        address_of(ledger),
     )
     assert first.receipt is not None
     assert told == f"ours {first.receipt.hash} True\n"
@@ -211,11 +214,11 @@ def test_a_failed_attempt_leaves_the_key_free(ledger: Ledger) -> None:
     """Also one that rolls itself back, and one whose result cannot be kept."""
     with pytest.raises(OwnError):
         ledger.run(fail, **HOME, idempotency_key="k")
-    assert rows(ledger.path, KEYS) == []
+    assert rows(address_of(ledger), KEYS) == []
     ledger.run(lambda uow: uow.rollback(), **HOME, idempotency_key="k")
-    assert rows(ledger.path, KEYS) == []
+    assert rows(address_of(ledger), KEYS) == []
     assert not once(ledger).replayed
-    assert rows(ledger.path, KEYS) == [("k", 1, 0, '"ours"')]
+    assert rows(address_of(ledger), KEYS) == [("k", 1, 0, '"ours"')]
 
 
 def fail(uow: UnitOfWork) -> None:
@@ -227,7 +230,7 @@ def fail(uow: UnitOfWork) -> None:
 def test_a_key_is_held_over_all_attempts(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two attempts nobody else may begin."""
     seen: list[list[tuple[Any, ...]]] = []
-    monkeypatch.setattr(_ambient, "sleep", lambda _: seen.append(rows(ledger.path, KEYS)))
+    monkeypatch.setattr(_ambient, "sleep", lambda _: seen.append(rows(address_of(ledger), KEYS)))
 
     def disturbed(uow: UnitOfWork) -> None:
         uow["notes"].get("n1")
@@ -240,6 +243,7 @@ def test_a_key_is_held_over_all_attempts(ledger: Ledger, monkeypatch: pytest.Mon
     assert seen == [[("k", 0, 1, None)]]
 
 
+@sqlite_only("there no unit holds a lock that others need")
 def test_a_release_that_finds_the_ledger_busy(ledger: Ledger) -> None:
     """The key is free for this process at once, and its row goes with the next claim."""
     holding = locked(ledger.path)
@@ -251,16 +255,15 @@ def test_a_release_that_finds_the_ledger_busy(ledger: Ledger) -> None:
     with pytest.raises(OwnError):
         ledger.run(fail_while_locked, **HOME, idempotency_key="k")
     holding.__exit__(None, None, None)
-    assert rows(ledger.path, KEYS) == [("k", 0, 1, None)]
+    assert rows(address_of(ledger), KEYS) == [("k", 0, 1, None)]
     ledger.run(lambda _: 1, **HOME, idempotency_key="other")
-    assert rows(ledger.path, KEYS) == [("other", 1, 0, "1")]
+    assert rows(address_of(ledger), KEYS) == [("other", 1, 0, "1")]
 
 
 def test_a_key_whose_release_was_lost_is_free_in_its_process(ledger: Ledger) -> None:
     """A claim that nobody is at any more keeps nobody waiting."""
     once(ledger)
-    with closing(sqlite3.connect(ledger.path)) as connection, connection:
-        connection.execute("UPDATE uow_idempotency SET claim = 'lost', owner = ?", (_owner.own_name(),))
+    change(address_of(ledger), "UPDATE uow_idempotency SET claim = 'lost', owner = ?", (_owner.own_name(),))
     assert not ledger.run(lambda _: 2, **HOME, idempotency_key="k").replayed
 
 
@@ -297,7 +300,7 @@ def test_whoever_waits_goes_on_when_the_first_dies(
     when_we_wait(monkeypatch, lambda: end(worker))
     outcome = once(ledger)
     assert (outcome.value, outcome.replayed, note(ledger)) == ("ours", False, "ours")
-    assert rows(ledger.path, KEYS) == [("k", 1, 0, '"ours"')]
+    assert rows(address_of(ledger), KEYS) == [("k", 1, 0, '"ours"')]
 
 
 def test_a_death_between_commit_and_answer(ledger: Ledger, workers: list[subprocess.Popen[str]]) -> None:
@@ -313,8 +316,7 @@ def test_a_death_between_commit_and_answer(ledger: Ledger, workers: list[subproc
 def test_a_living_process_keeps_its_key_beyond_its_lease(ledger: Ledger, workers: list[subprocess.Popen[str]]) -> None:
     """Who can be seen to be alive is waited for; whoever waits does so until its own deadline."""
     at_work(ledger, "write", workers)
-    with closing(sqlite3.connect(ledger.path)) as connection, connection:
-        connection.execute("UPDATE uow_idempotency SET expires_ms = 1")
+    change(address_of(ledger), "UPDATE uow_idempotency SET expires_ms = 1")
     with pytest.raises(UnitTimeout):
         once(ledger, timeout=0.02)
     with pytest.raises(UnitTimeout), ledger.unit(**HOME, idempotency_key="k", timeout=0.02):
@@ -327,7 +329,7 @@ def test_without_a_deadline_the_busy_timeout_bounds_the_waiting(
     """The error says that it is the key which is busy, and that trying again may help."""
     at_work(ledger, "write", workers)
     with (
-        Ledger.open(ledger.path, busy_timeout=0.02) as impatient,
+        Ledger.open(address_of(ledger), busy_timeout=0.02) as impatient,
         pytest.raises(LedgerBusy, match="idempotency key") as caught,
     ):
         once(impatient)
@@ -409,7 +411,7 @@ def test_a_claim_that_is_interrupted_right_after_it_was_made(ledger: Ledger, mon
     monkeypatch.setattr(transactions, "apart", interrupted)
     with pytest.raises(KeyboardInterrupt):
         once(ledger)
-    assert rows(ledger.path, KEYS) == []
+    assert rows(address_of(ledger), KEYS) == []
 
 
 def test_nobody_waits_for_himself(ledger: Ledger) -> None:
@@ -433,11 +435,11 @@ def test_a_key_that_was_taken_over(ledger: Ledger, monkeypatch: pytest.MonkeyPat
 
     def body(uow: UnitOfWork) -> str:
         uow["notes"].create("n1", "ours")
-        with closing(sqlite3.connect(ledger.path)) as connection, connection:
-            connection.execute(
-                "UPDATE uow_idempotency SET claim = NULL, owner = NULL, uow_id = ?, result = '7', expires_ms = ?",
-                (other.uow_id, _ambient.unix_ms() + 60_000),
-            )
+        change(
+            address_of(ledger),
+            "UPDATE uow_idempotency SET claim = NULL, owner = NULL, uow_id = ?, result = '7', expires_ms = ?",
+            (other.uow_id, _ambient.unix_ms() + 60_000),
+        )
         return "ours"
 
     outcome = ledger.run(body, **HOME, idempotency_key="k")
@@ -447,6 +449,7 @@ def test_a_key_that_was_taken_over(ledger: Ledger, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("lands", [True, False], ids=["it came through", "it did not"])
+@sqlite_only("the answer is lost in SQLite's way; see tests/postgres")
 def test_an_outcome_in_doubt_is_looked_up_before_the_body_runs_again(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, lands: bool
 ) -> None:
@@ -458,6 +461,7 @@ def test_an_outcome_in_doubt_is_looked_up_before_the_body_runs_again(
 
 
 @pytest.mark.parametrize("lands", [True, False], ids=["it came through", "it did not"])
+@sqlite_only("the answer is lost in SQLite's way; see tests/postgres")
 def test_an_outcome_in_doubt_is_looked_up_by_a_coroutine_too(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, lands: bool
 ) -> None:
@@ -473,6 +477,7 @@ def test_an_outcome_in_doubt_is_looked_up_by_a_coroutine_too(
     assert statuses(ledger).count("committed") == 1
 
 
+@sqlite_only("the answer is lost in SQLite's way; see tests/postgres")
 def test_without_a_key_an_outcome_in_doubt_is_the_callers_affair(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -555,11 +560,11 @@ def test_a_failed_block_frees_its_key(ledger: Ledger, end: str) -> None:
         uow["notes"].create("n1", 1)
         if end == "rollback":
             uow.rollback()
-            assert rows(ledger.path, KEYS) == []
+            assert rows(address_of(ledger), KEYS) == []
         if end == "refused":
             uow["notes"].create("n2", object())
         raise OwnError
-    assert rows(ledger.path, KEYS) == []
+    assert rows(address_of(ledger), KEYS) == []
     assert not once(ledger).replayed
 
 
@@ -573,13 +578,14 @@ def test_a_forked_child_leaves_its_parents_key_alone(ledger: Ledger) -> None:
     with ledger.unit(**HOME, idempotency_key="k") as uow:
         uow["notes"].create("n1", 1)
         forked(lambda: leave(uow))
-        assert rows(ledger.path, KEYS) == [("k", 0, 1, None)]
-    assert rows(ledger.path, KEYS) == [("k", 1, 0, None)]
+        assert rows(address_of(ledger), KEYS) == [("k", 0, 1, None)]
+    assert rows(address_of(ledger), KEYS) == [("k", 1, 0, None)]
 
 
 # How long keys are kept
 
 
+@sqlite_only("keys expire by the database's clock there, which no test can turn")
 def test_keys_expire(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """After seven days a key is free, not a moment earlier; other arguments do not matter then."""
     once(ledger, "first")
@@ -601,28 +607,29 @@ def test_how_long_keys_are_kept_can_be_set(tmp_path: Path, monkeypatch: pytest.M
 
 def test_expired_keys_are_swept_in_small_steps(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each claim takes twenty along, the oldest first; recover takes the rest, and leaves what is remembered still."""
-    with closing(sqlite3.connect(ledger.path)) as connection, connection:
-        connection.executemany(
-            "INSERT INTO uow_idempotency (space_id, key, created_ts, expires_ms) VALUES ('s', ?, '', ?)",
-            [(f"{number:03}", number) for number in range(50)],
-        )
+    change(
+        address_of(ledger),
+        "INSERT INTO uow_idempotency (space_id, key, created_ts, expires_ms) VALUES ('s', ?, '', ?)",
+        *((f"{number:03}", number) for number in range(50)),
+    )
     once(ledger)
-    assert [key for key, *_ in rows(ledger.path, KEYS)] == [*(f"{number:03}" for number in range(20, 50)), "k"]
+    assert [key for key, *_ in rows(address_of(ledger), KEYS)] == [*(f"{number:03}" for number in range(20, 50)), "k"]
     monkeypatch.setattr(_claiming, "_SWEEP_STEP", 7)
     ledger.recover()
-    assert [key for key, *_ in rows(ledger.path, KEYS)] == ["k"]
+    assert [key for key, *_ in rows(address_of(ledger), KEYS)] == ["k"]
 
 
 def test_a_long_forgotten_claim_is_swept(ledger: Ledger) -> None:
     """One of a dead process stays for a week, so that whoever comes back to it finds out; then it goes."""
     now = _ambient.unix_ms()
-    with closing(sqlite3.connect(ledger.path)) as connection, connection:
-        connection.executemany(
-            "INSERT INTO uow_idempotency (space_id, key, claim, created_ts, expires_ms) VALUES ('s', ?, 't', '', ?)",
-            [("old", now - 8 * 86_400_000), ("new", now - 6 * 86_400_000)],
-        )
+    change(
+        address_of(ledger),
+        "INSERT INTO uow_idempotency (space_id, key, claim, created_ts, expires_ms) VALUES ('s', ?, 't', '', ?)",
+        ("old", now - 8 * 86_400_000),
+        ("new", now - 6 * 86_400_000),
+    )
     ledger.recover()
-    assert [key for key, *_ in rows(ledger.path, KEYS)] == ["new"]
+    assert [key for key, *_ in rows(address_of(ledger), KEYS)] == ["new"]
 
 
 def test_a_ledger_of_1_0_0_keeps_no_keys(tmp_path: Path) -> None:
@@ -642,6 +649,7 @@ def test_a_ledger_of_1_0_0_keeps_no_keys(tmp_path: Path) -> None:
         assert ledger.recover().in_doubt == ()
 
 
+@sqlite_only("statements are watched on SQLite's connection")
 def test_a_key_costs_one_statement_in_the_decision(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """And without a key the table is not looked at."""
     from memoryos_uow.engines._transaction import SQLiteReader, SQLiteTransaction

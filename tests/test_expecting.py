@@ -10,6 +10,7 @@ import pytest
 
 from memoryos_uow import MISSING, ConflictError, Ledger, RecordMissing, UsageError
 from memoryos_uow.stores import FileStore, SQLiteFileStore
+from tests.both import both
 from tests.units import MARKER, SPACE, OwnError, four_stores, statuses
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from memoryos_uow import UnitOfWork
     from memoryos_uow._handles import UnitStore
+
+pytestmark = both
 
 HOME: Final[dict[str, Any]] = {"space_id": SPACE, "band": "GREEN"}
 VALUES: Final[dict[str, tuple[Any, Any]]] = {

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from memoryos_uow import RecordExists, RecordMissing, UsageError
+from tests.both import address_of, both
 from tests.units import MARKER, SPACE, everything
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from memoryos_uow import Ledger, UnitOfWork
+
+pytestmark = both
 
 VALUES: dict[str, Any] = {"notes": {"text": "milk"}, "orders": {"n": 1}, "embeddings": [1.0, 2.0], "photos": b"x" * 100}
 OTHERS: dict[str, Any] = {"notes": {"text": "tea"}, "orders": {"n": 2}, "embeddings": [3.0, 4.0], "photos": b"y"}
@@ -165,7 +168,7 @@ def test_what_is_no_collection(ledger: Ledger, what: Any) -> None:
 @pytest.mark.parametrize("key", ["", 7, None, b"k", "k" * 1025, "ä" * 513, "a\0b", "a\ud800", MARKER * 200])
 def test_keys_that_cannot_be(wide: Ledger, key: Any) -> None:
     """A key that cannot be is refused by every verb of every store, for reading too, and does not show up in full."""
-    before = everything(wide.path)
+    before = everything(address_of(wide))
     with wide.unit(space_id=SPACE, band="GREEN") as uow:
         for store, value in VALUES.items():
             handle = uow[store]
@@ -177,7 +180,7 @@ def test_keys_that_cannot_be(wide: Ledger, key: Any) -> None:
                     use()
                 assert caught.value.hint
                 assert MARKER not in str(caught.value)
-    assert everything(wide.path) == before
+    assert everything(address_of(wide)) == before
 
 
 def test_the_longest_keys(wide: Ledger) -> None:

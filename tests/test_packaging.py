@@ -76,12 +76,13 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
 
 def test_wheel_carries_every_schema_file_byte_for_byte(wheel: zipfile.ZipFile) -> None:
     """Each SQL and JSON file of schema/ lies in the wheel under memoryos_uow/schema/, unchanged."""
-    sources = [path for path in (ROOT / "schema").iterdir() if path.suffix in {".sql", ".json"}]
+    sources = [path for path in (ROOT / "schema").rglob("*") if path.suffix in {".sql", ".json"}]
     assert {path.suffix for path in sources} == {".sql", ".json"}
     shipped = {name for name in wheel.namelist() if name.startswith("memoryos_uow/schema/")}
-    assert shipped >= {f"memoryos_uow/schema/{path.name}" for path in sources}
+    assert shipped >= {f"memoryos_uow/{path.relative_to(ROOT).as_posix()}" for path in sources}
     for path in sources:
-        assert wheel.read(f"memoryos_uow/schema/{path.name}") == path.read_bytes(), path.name
+        name = path.relative_to(ROOT).as_posix()
+        assert wheel.read(f"memoryos_uow/{name}") == path.read_bytes(), name
 
 
 def test_wheel_carries_every_module_and_the_typing_marker(wheel: zipfile.ZipFile) -> None:

@@ -22,10 +22,8 @@ OTHER = {str: "other", int: 77, type(None): "other"}
 
 def changed(record: Any, name: str) -> Any:
     """The record with one field changed."""
-    value = OTHER[type(getattr(record, name))]
-    if isinstance(record, ReceiptWrite):
-        return record._replace(**{name: value})
-    return dataclasses.replace(record, **{name: value})
+    other: dict[str, Any] = {name: OTHER[type(getattr(record, name))]}
+    return record._replace(**other) if isinstance(record, ReceiptWrite) else dataclasses.replace(record, **other)
 
 
 def test_golden_write() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from memoryos_uow import ConflictError, Ledger, RecordExists, UnitTimeout, UsageError, _ambient
+from tests.both import address_of, both
 from tests.naming import plain_repr
 from tests.test_deadline import Clock
 from tests.units import MARKER, SPACE, OwnError, locked, start, statuses, throw
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from memoryos_uow import UnitOfWork
+
+pytestmark = both
 
 HOME: Final[dict[str, Any]] = {"space_id": SPACE, "band": "GREEN"}
 
@@ -340,7 +343,7 @@ def test_a_thousand_concurrent_updates_lose_none(ledger: Ledger) -> None:
     """Four processes add 250 times each to one record: it ends at 1,000, and every commit added exactly one."""
     with ledger.unit(**HOME) as uow:
         uow["counters"].create("n", 0)
-    workers = [start(ADD, ledger.path, 250) for _ in range(4)]
+    workers = [start(ADD, address_of(ledger), 250) for _ in range(4)]
     for worker in workers:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"

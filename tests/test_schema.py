@@ -129,10 +129,14 @@ def test_the_backward_script_only_gives_up_contents() -> None:
 
 def test_released_files_stay_as_they_are() -> None:
     """Ledgers in the world record these checksums: a change of the schema is a new file, not a changed one."""
-    assert {name: _schema.checksum(name) for name in (_schema.BASE, *_schema.LAYERS.values())} == {
+    released = [name for files in _schema.FILES.values() for name in (files.base, *files.layers.values())]
+    assert {name: _schema.checksum(name) for name in released} == {
         "1.0.0.sql": "974e90777d1995e8426506e26d1f36e7874d1b440e6254a8c62379e7da4485b3",
         "1.1.0.up.sql": "62eac7af271ced0416dc40a7e22b0ec8dd0ecf154032fa87913359c6a74b2b62",
         "ledger.sql": "d82520688b0fbee04371926c15e0b290af8727c7e4537e3e8535246706bedf6f",
+        "postgres/1.0.0.sql": "aab7c706418b0cd998c011f09234462fc667801d05888859eff1a81258ae0c7e",
+        "postgres/1.1.0.up.sql": "71dbd80a5485c91cb39679d71ea077e78694a700cfcb5b5f494bedc2dab98b48",
+        "postgres/ledger.sql": "49865c76ee953147ad938efb3ad7096f3cd016a5c1dda663cb868e3c598dc4ce",
     }
 
 
@@ -207,6 +211,13 @@ def test_statements_end_where_sqlite_says() -> None:
     trigger = "CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM a; DELETE FROM b; END;"
     script = f"-- one; two\nSELECT ';' AS a; /* x; */ SELECT 2;\n\n{trigger}\n"
     assert _schema.split(script) == ("-- one; two\nSELECT ';' AS a;", "/* x; */ SELECT 2;", trigger)
+
+
+@pytest.mark.parametrize("name", [name for files in _schema.FILES.values() for name in files])
+def test_a_file_is_the_sum_of_its_statements(name: str) -> None:
+    """Nothing of a file is lost or said twice where it is split, whichever database it is for."""
+    assert "".join(_schema.text(name).split()) == "".join("".join(_schema.statements(name)).split())
+    assert len(_schema.statements(name)) > 1
 
 
 @pytest.mark.parametrize("name", [_schema.BASE, _schema.UP, _schema.DOWN, _schema.LEDGER, _schema.STORES])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from memoryos_uow import Ledger, LedgerBusy, Limits, RecordExists, UsageError
 from memoryos_uow.receipts import ReceiptWrite, writes_root
+from tests.both import both, sqlite_only
 from tests.units import SPACE, four_stores
 
 if TYPE_CHECKING:
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
 
     from memoryos_uow import UnitOfWork
 
+pytestmark = both
+
 TIGHT = Limits(waiting_writes=10, waiting_bytes=1_000)
 
 
 @pytest.fixture
-def tight(tmp_path: Path) -> Iterator[Ledger]:
+def tight(place: Path | str, tmp_path: Path) -> Iterator[Ledger]:
     """A ledger whose units hold ten writes in memory."""
-    with Ledger.open(tmp_path / "memory.db", stores=four_stores(), limits=TIGHT) as opened:
+    stores = four_stores(tmp_path if isinstance(place, str) else None)
+    with Ledger.open(place, stores=stores, limits=TIGHT) as opened:
         yield opened
 
 
@@ -103,6 +107,7 @@ def test_bytes_count_as_well(tight: Ledger) -> None:
     check_receipt(tight, uow, [("notes", "a"), ("notes", "b")])
 
 
+@sqlite_only("there no unit holds a lock that others need")
 def test_the_lock_is_held_from_the_first_chunk_on(tight: Ledger, tmp_path: Path) -> None:
     """Nobody waits for a unit that buffers; once it streams, others wait until it ends."""
     with (
@@ -179,6 +184,7 @@ ACTS = st.lists(
 @example(
     acts=[("open", 1), ("write", 4), ("read", 2), ("open", 1), ("write", 40), ("keep", 1), ("undo", 1), ("write", 9)]
 )
+@sqlite_only("many examples")
 def test_savepoints_cut_what_has_left_memory(tight: Ledger, acts: list[Act]) -> None:
     """However savepoints and chunks lie across each other, what is committed is what was not undone, in its order."""
     fresh = itertools.count()
@@ -231,7 +237,7 @@ def test_nonces_stay_with_their_writes(tight: Ledger) -> None:
 def test_statements_and_messages_stream_too(tight: Ledger) -> None:
     """`uow.sql`, its statements that run at once, and published messages leave memory like records."""
     with tight.unit(space_id=SPACE, band="GREEN") as uow:
-        uow.sql("CREATE TABLE audit (what)")
+        uow.sql("CREATE TABLE audit (what TEXT)")
         for number in range(12):
             uow.sql("INSERT INTO audit VALUES (?)", (number,))
             assert in_memory(uow) < 10
@@ -315,6 +321,7 @@ def test_an_iterable_that_raises_ends_the_unit(tight: Ledger) -> None:
     assert list(tight["notes"].keys(space_id=SPACE)) == []
 
 
+@sqlite_only("the disk is full in SQLite's way")
 def test_a_full_disk_leaves_the_chunk_in_memory(tight: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where rows of writes cannot be written, nothing has left memory, and going on is possible."""
     rows = tight._opened.rows

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import memoryos_uow
 from memoryos_uow.stores import BlobStore, DocumentStore, TableStore, VectorStore
+from tests import both
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from memoryos_uow.abc import Store
 
 SPACE: Final = "shared:household"
+rows = both.rows
 MARKER: Final = "pAYl0ad"
 """Stands in every payload that must not show up anywhere."""
 
@@ -46,14 +48,11 @@ def four_stores(directory: Path | None = None) -> list[Store]:
     ]
 
 
-def rows(path: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-    """What a stranger with plain sqlite3 reads."""
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(sql, parameters).fetchall()
-
-
-def everything(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table of the file, and the schema."""
+def everything(path: Path | str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table of the file, or of the database, and the schema."""
+    if isinstance(path, str):
+        names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY table_name"
+        return {name: sorted(rows(path, f'SELECT * FROM "{name}"'), key=repr) for (name,) in rows(path, names)}
     tables = [name for (name,) in rows(path, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
     found = {name: rows(path, f'SELECT * FROM "{name}"') for name in tables}
     found["(schema)"] = rows(path, "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")

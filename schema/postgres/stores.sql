@@ -101,5 +101,6 @@ CREATE TABLE IF NOT EXISTS uow_outbox (
   error_message TEXT COLLATE "C",   -- as far as the band allows
   error_ts TEXT COLLATE "C"
 );
+CREATE INDEX IF NOT EXISTS uow_outbox_in_order ON uow_outbox(stamp, id);
 CREATE INDEX IF NOT EXISTS uow_outbox_by_key ON uow_outbox(space_id, key) WHERE key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS uow_outbox_by_owner ON uow_outbox(owner) WHERE owner IS NOT NULL;

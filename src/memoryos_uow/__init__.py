@@ -23,6 +23,7 @@ from memoryos_uow._version import __version__
 
 if TYPE_CHECKING:
     from memoryos_uow._async_ledger import AsyncLedger
+    from memoryos_uow._copying.report import CopyProgress, CopyReport
     from memoryos_uow._decorating import unit_of_work
     from memoryos_uow._limits import Limits
     from memoryos_uow._messages import Message, OutboxEntry, RelayReport
@@ -65,6 +66,8 @@ __all__ = [
     "AsyncUnitOfWork",
     "Band",
     "ConflictError",
+    "CopyProgress",
+    "CopyReport",
     "DuplicateUnit",
     "Durability",
     "Durations",
@@ -122,6 +125,7 @@ __all__ = [
 _HOME = {
     "memoryos_uow._async_ledger": ("AsyncLedger",),
     "memoryos_uow.aio": ("AsyncUnitOfWork",),
+    "memoryos_uow._copying.report": ("CopyProgress", "CopyReport"),
     "memoryos_uow._limits": ("Limits",),
     "memoryos_uow._messages": ("Message", "OutboxEntry", "RelayReport"),
     "memoryos_uow._names": ("Band", "Durability", "Isolation", "Operation", "Status"),

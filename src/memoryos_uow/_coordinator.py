@@ -26,7 +26,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from memoryos_uow import _ambient, _coordination, _saving
+from memoryos_uow import _ambient, _coordination
 from memoryos_uow._backoff import delay_s
 from memoryos_uow._deciding import Deciding, Decision
 from memoryos_uow._describe import ending_record, own_columns, timing
@@ -36,12 +36,13 @@ from memoryos_uow._leftovers import Leftovers, report_lost
 from memoryos_uow._protocol import DECIDED, Effect, Event, State
 from memoryos_uow._publishing import Publishing
 from memoryos_uow._reading import Reading
+from memoryos_uow._remote_calls import calling
 from memoryos_uow._streaming import Streaming
 from memoryos_uow._telling import ended
 from memoryos_uow._transactions import UnitTransactions, blaming
 from memoryos_uow._unsynced import Unsynced
 from memoryos_uow.abc import Capability, OutsideStore
-from memoryos_uow.errors import InDoubtError, LedgerBusy, LedgerError, StoreError, UnitOfWorkError, UsageError
+from memoryos_uow.errors import InDoubtError, LedgerError, StoreError, UnitOfWorkError, UsageError
 from memoryos_uow.observers import Telemetry, TelemetryMode
 from memoryos_uow.receipts import make_pending
 
@@ -206,13 +207,14 @@ class Coordinator:
         for name in unit.plan:
             if name != unit.last:
                 unit.refuse_late()
-                with blaming(unit, name):
-                    self._registry[name].prepare(unit.facts, writes[name])
+                store = self._registry[name]
+                with blaming(unit, name), calling(unit, store, "prepare"):
+                    store.prepare(unit.facts, writes[name])
         last = None if unit.last is None else self._registry.last(unit.last)
         if last is None:
             return Event.PREPARED
         unit.refuse_late()
-        with blaming(unit, last.name):
+        with blaming(unit, last.name), calling(unit, last, "hold"):
             last.hold(unit.facts, writes[last.name])
         return Event.HELD
 
@@ -226,9 +228,14 @@ class Coordinator:
             if decision.stands:  # a signal handler raised, yet the decision stands: state follows the durable fact
                 self._carry_out(unit, decision.event)
             elif open_end:
+                unit.error = error
+                if isinstance(error, UnitOfWorkError):
+                    error.uow_id = error.uow_id or unit.facts.uow_id
                 self._carry_out(unit, Event.ANSWER_LOST)
-                if unit.state in DECIDED and isinstance(error, Exception):  # the answer was found: it is not an error
-                    return None
+                if unit.state in DECIDED:  # the answer was found: it is not an error
+                    unit.error = None
+                    if isinstance(error, Exception):
+                        return None
                 if isinstance(error, InDoubtError):  # it was found as well, and is another one
                     raise self.last.proven_gone(unit) from error
             raise
@@ -239,6 +246,8 @@ class Coordinator:
 
     def _announce(self, unit: UnitState) -> None:
         unit.tx = None
+        if unit.changed_schema:
+            self._registry.look_again()
         took = timing(unit)
         unit.commit_us = took.commit_us
         if self.sequencer is not None and self.log is not None and unit.receipt is not None:
@@ -250,7 +259,7 @@ class Coordinator:
 
     def _publish(self, unit: UnitState) -> Event:
         try:
-            unit.silent, unit.unsynced = self.publishing.show(unit.owed, synced=self._engine.syncs_commits)
+            unit.silent, unit.unsynced = self.publishing.show(unit, synced=self._engine.syncs_commits)
         except UnitOfWorkError as error:
             # The ledger cannot be read now. The decision stands all the same, so this must not look like a failure.
             unit.silent = dict.fromkeys(unit.owed, error)
@@ -337,8 +346,8 @@ class Coordinator:
         try:
             self.transactions.apart(lambda tx: self._write_ending(tx, unit, record))
         except UnitOfWorkError as loss:
-            # Held by others, or by this thread through another Ledger object: it is written later, if there is a later.
-            if isinstance(loss, (LedgerBusy, UsageError)) and self._engine.usable:
+            # Held by others, by this thread through another Ledger object, or out of reach: written later, if ever.
+            if (isinstance(loss, UsageError) or loss.retryable) and self._engine.usable:
                 self._leftovers.add_ending(record)
             else:
                 report_lost([record], type(loss).__name__)
@@ -346,7 +355,7 @@ class Coordinator:
     def _write_ending(self, tx: EngineTransaction, unit: UnitState, record: UnitRecord) -> None:
         self._rows.insert_unit(tx, record)
         if unit.is_saved and unit.has_intent:  # at once: nobody else can write its records before
-            _saving.forget(tx, [record.uow_id])
+            self.last.take_back(tx, unit)
             _coordination.forget(tx, [record.uow_id])
 
     # Rows that come later

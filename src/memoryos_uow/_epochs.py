@@ -24,10 +24,16 @@ _AUTOMATIC: Final = re.compile(r"memoryos-uow/[0-9a-f]+(/[0-9]+)?", re.ASCII)
 """Origins that the library made up."""
 
 
-def find_rollback(reader: Reader, origin: str, released: Released | None, path: Path) -> LedgerRollback | None:
-    """Return what is to be said if this ledger does not contain the head that was kept beside it; None if it does."""
-    if released is None:
+def find_rollback(
+    reader: Reader, origin: str, released: Released | None, path: Path | None, place: str | None = None
+) -> LedgerRollback | None:
+    """Return what is to be said if this ledger does not contain the head that was kept beside it; None if it does.
+
+    `path` is beside what the head is kept, `place` how the ledger is called, if that is another thing.
+    """
+    if released is None or path is None:
         return None
+    ledger = place or str(path)
     head, epoch = released.head, _receipt_tree.end(reader).epoch
     earlier = {_receipt_tree.epoch_origin(origin, n) for n in range(1, epoch)}
     if head.origin in earlier:
@@ -36,22 +42,24 @@ def find_rollback(reader: Reader, origin: str, released: Released | None, path: 
     if head.origin != _receipt_tree.epoch_origin(origin, epoch):
         if size == 0 and _AUTOMATIC.match(head.origin) and not _notes.parse(released.text).signatures:
             return None  # somebody has thrown away a ledger that nobody had named or signed, and begins another one
-        return _rollback(path, f"it is another ledger than {head.origin}")
+        return _rollback(ledger, path, f"it is another ledger than {head.origin}")
     if head.size > size:
-        return _rollback(path, f"it has {size} committed units, and had {head.size}")
+        return _rollback(ledger, path, f"it has {size} committed units, and had {head.size}")
     try:
         same = _receipt_tree.root(reader, head.size) == head.root
     except LedgerCorrupt:
         same = False
-    return None if same else _rollback(path, f"its first {head.size} committed units are not the ones that it had")
+    return (
+        None if same else _rollback(ledger, path, f"its first {head.size} committed units are not the ones that it had")
+    )
 
 
-def _rollback(path: Path, how: str) -> LedgerRollback:
+def _rollback(ledger: str, path: Path, how: str) -> LedgerRollback:
     beside = _released_head.path_beside(path).name
     return LedgerRollback(
-        f"The ledger {path} is not what it was when it was last written: {how}, says {beside}.",
+        f"The ledger {ledger} is not what it was when it was last written: {how}, says {beside}.",
         hint=(
-            "Nothing is written to it until this is settled. Put the right file back; or, if it was meant to be, go on"
+            "Nothing is written to it until this is settled. Put the right one back; or, if it was meant to be, go on"
             " with Ledger.open(..., accept_rollback=True) or `memoryos-uow recover --accept-rollback`."
         ),
     )

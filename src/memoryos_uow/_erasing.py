@@ -11,10 +11,11 @@ Promise: either nothing was erased, or it is decided and will be finished by who
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Final, NamedTuple
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from memoryos_uow import _ambient, _erasures, _idempotency
+from memoryos_uow import _ambient, _erasures, _idempotency, _pending
+from memoryos_uow._backoff import delay_s
 from memoryos_uow._names import MAX_KEY_BYTES, Band, Operation, check_identifier
 from memoryos_uow._records import Erasure
 from memoryos_uow._relay.rows import undelivered
@@ -23,16 +24,22 @@ from memoryos_uow._transactions import blaming
 from memoryos_uow.abc import Capability, Erasable, Write
 from memoryos_uow.engines import _scrub
 from memoryos_uow.engines.sqlite import SQLiteEngine
-from memoryos_uow.errors import LedgerError, RecordMissing, UsageError
+from memoryos_uow.errors import ConflictError, LedgerError, RecordMissing, UsageError
 from memoryos_uow.unit import UnitOfWork
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from memoryos_uow._open_ledger import OpenLedger
     from memoryos_uow._unit_state import UnitState
     from memoryos_uow.abc import Store
     from memoryos_uow.engines._contract import EngineTransaction
     from memoryos_uow.ledger import Ledger
 
+T = TypeVar("T")
+
+ATTEMPTS: Final = 6
+_LONGEST_S: Final = 0.5
 _CUT_AT: Final = 77  # as `_bands.shown_key` does
 
 
@@ -58,14 +65,7 @@ def erase(ledger: Ledger, request: WhatToErase, *, actor_id: str | None, correla
     if opened.rows.basic:
         raise UsageError("A ledger of contract 1.0.0 has no receipts to erase from.", hint="Migrate it first.")
     store = opened.store(request.store)
-    with (
-        _scrub.deleting_securely(opened.engine) if isinstance(opened.engine, SQLiteEngine) else nullcontext(),
-        UnitOfWork(
-            space_id=request.space_id, band=Band.BLACK, actor_id=actor_id, correlation_id=correlation_id, ledger=ledger
-        ) as uow,
-    ):
-        state, _ = uow._active()  # noqa: SLF001
-        done = _erase_inside(opened, state, store, request)
+    uow, done = _again(opened, lambda: _decided(ledger, store, request, actor_id, correlation_id))
     assert uow.receipt is not None  # noqa: S101 - it is committed and has a write
     return Erasure(
         uow_id=uow.uow_id,
@@ -76,6 +76,46 @@ def erase(ledger: Ledger, request: WhatToErase, *, actor_id: str | None, correla
         messages=done.messages,
         remaining=_finish(opened, uow.uow_id),
     )
+
+
+def _again(opened: OpenLedger, attempt: Callable[[], T]) -> T:
+    """Return what `attempt` does; where units come together, which is in a database, several times if need be."""
+    sequencer = opened.coordinator.sequencer
+    if sequencer is None:
+        return attempt()
+    for number in range(1, ATTEMPTS):
+        sequencer.number_all()
+        with suppress(ConflictError):
+            return attempt()
+        _ambient.sleep(delay_s(number, _ambient.random_fraction(), largest_s=_LONGEST_S))
+    sequencer.number_all()
+    return attempt()
+
+
+def _decided(
+    ledger: Ledger, store: Store, request: WhatToErase, actor_id: str | None, correlation_id: str | None
+) -> tuple[UnitOfWork, _Inside]:
+    opened = ledger._opened  # noqa: SLF001
+    _delete_first(ledger, store, request)
+    with (
+        _scrub.deleting_securely(opened.engine) if isinstance(opened.engine, SQLiteEngine) else nullcontext(),
+        UnitOfWork(
+            space_id=request.space_id, band=Band.BLACK, actor_id=actor_id, correlation_id=correlation_id, ledger=ledger
+        ) as uow,
+    ):
+        state, _ = uow._active()  # noqa: SLF001
+        done = _erase_inside(opened, state, store, request)
+    return uow, done
+
+
+def _delete_first(ledger: Ledger, store: Store, request: WhatToErase) -> None:
+    """Delete the record in a unit of its own, if its store can but decide: the erasing one holds the ledger's lock."""
+    if not ledger._opened.coordinator.last.has_to_decide(store.name):  # noqa: SLF001
+        return
+    nothing = object()
+    with UnitOfWork(space_id=request.space_id, band=Band.BLACK, ledger=ledger) as uow:
+        if uow[store.name].get(request.key, nothing) is not nothing:
+            uow[store.name].delete(request.key)
 
 
 class _Inside(NamedTuple):
@@ -94,6 +134,12 @@ def _erase_inside(opened: OpenLedger, unit: UnitState, store: Store, request: Wh
     tx = transactions.open(unit)  # from here on nobody else changes the record
     with blaming(unit, store.name):
         exists = store.version(tx, space_id, key) is not None
+    if opened.coordinator.sequencer is not None and _pending.any_writes_to(tx, space_id, store.name):
+        raise ConflictError(
+            "Units that wrote to the same store have no number in the receipt log yet.",
+            hint="Nothing was erased. Try again.",
+            store=store.name,
+        )
     pseudonym = unit.content_key.pseudonym(space_id, store.name, key) if unit.content_key else key
     sealed, commits = _erasures.seal_writes(tx, tombstone, store=store.name, space_id=space_id, names=(key, pseudonym))
     if not exists and not sealed:

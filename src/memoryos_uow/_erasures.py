@@ -19,12 +19,14 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow import _ambient, _merkle
+from memoryos_uow._names import Dialect
 from memoryos_uow.receipts import ReceiptWrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from memoryos_uow.abc import Reader, Transaction
+    from memoryos_uow.engines._contract import EngineTransaction
 
 SEALED: Final = "sealed-sha256:"
 """Before the hex digits of a tombstone's checksum."""
@@ -61,12 +63,34 @@ UPDATE unit_of_work SET envelope_id = NULL, created_ts = substr(created_ts, 1, 1
 WHERE uow_id = ?
 """
 # Wherever a unit's id stands: in the library's own tables, and in tables of the application that refer to units.
-_HOLDERS: Final = r"""
+_HOLDERS: Final = {
+    Dialect.SQLITE: r"""
 SELECT m.name, c.name FROM sqlite_schema AS m JOIN pragma_table_info(m.name) AS c
 WHERE m.type = 'table' AND c.name = 'uow_id' AND (m.name LIKE 'uow\_%' ESCAPE '\' OR m.name = 'unit_of_work')
 UNION SELECT m.name, f."from" FROM sqlite_schema AS m JOIN pragma_foreign_key_list(m.name) AS f
 WHERE m.type = 'table' AND lower(f."table") = 'unit_of_work' AND coalesce(f."to", 'uow_id') = 'uow_id'
-"""
+""",
+    # The unit's own row first: references that may not wait for the end of the transaction follow it by themselves.
+    Dialect.POSTGRESQL: r"""
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), quote_ident(a.attname)
+FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND (
+  (n.nspname = current_schema() AND (
+    (a.attname = 'uow_id' AND (c.relname LIKE 'uow\_%' OR c.relname = 'unit_of_work'))
+    OR (a.attname = 'unit' AND c.relname = 'uow_ledger')))
+  OR EXISTS (SELECT 1 FROM pg_constraint AS f WHERE f.contype = 'f' AND f.conrelid = c.oid AND f.conkey[1] = a.attnum
+    AND f.confrelid = (SELECT oid FROM pg_class WHERE relname = 'unit_of_work' AND relnamespace = (
+      SELECT oid FROM pg_namespace WHERE nspname = current_schema()))))
+ORDER BY c.relname <> 'unit_of_work', 1, 2
+""",
+}
+_DEFER: Final = {Dialect.SQLITE: "PRAGMA defer_foreign_keys = ON", Dialect.POSTGRESQL: "SET CONSTRAINTS ALL DEFERRED"}
+_QUOTES: Final = {
+    Dialect.SQLITE: "UPDATE unit_of_work SET error_message = NULL WHERE space_id = ? AND instr(error_message, ?) > 0",
+    Dialect.POSTGRESQL: (
+        "UPDATE unit_of_work SET error_message = NULL WHERE space_id = ? AND strpos(error_message, ?) > 0"
+    ),
+}
 _FORGOTTEN_BY: Final = """
 SELECT f.what, f.leaf, u.receipt_hash FROM uow_forgotten AS f
 JOIN uow_ledger AS l ON l.commit_seq = f.commit_seq JOIN unit_of_work AS u ON u.rowid = l.unit
@@ -74,23 +98,26 @@ WHERE f.tombstone = ? ORDER BY f.commit_seq, f.what
 """
 _TOMBSTONES: Final = """
 WITH told (uow_id, checksum) AS (
-  SELECT uow_id, group_concat(checksum) FROM uow_writes
+  SELECT uow_id, {joined} FROM uow_writes
   WHERE operation_type = 'delete' AND checksum LIKE 'sealed-sha256:%' GROUP BY uow_id)
 SELECT t.tombstone, u.uow_id, told.checksum
 FROM (SELECT tombstone FROM uow_sealed UNION SELECT tombstone FROM uow_forgotten UNION SELECT uow_id FROM told) AS t
 LEFT JOIN unit_of_work AS u ON u.uow_id = t.tombstone AND u.status = 'committed'
 LEFT JOIN told ON told.uow_id = t.tombstone
 """
+_JOINED: Final = {Dialect.SQLITE: "group_concat(checksum)", Dialect.POSTGRESQL: "string_agg(checksum, ',')"}
 _NOT_EMPTIED: Final = """
 SELECT s.tombstone, 'Write ' || s.write_id || ' is sealed, and ' || CASE WHEN w.id IS NULL THEN 'its row is gone.'
   ELSE 'its row still tells of the record.' END
 FROM uow_sealed AS s LEFT JOIN uow_writes AS w ON w.id = s.write_id LEFT JOIN uow_nonces AS n ON n.write_id = s.write_id
-WHERE w.id IS NULL OR coalesce(w.record_id, w.operation_type, w.bytes_written, w.checksum, n.nonce) IS NOT NULL
+WHERE w.id IS NULL OR w.record_id IS NOT NULL OR w.operation_type IS NOT NULL OR w.bytes_written IS NOT NULL
+  OR w.checksum IS NOT NULL OR n.nonce IS NOT NULL
 UNION ALL
 SELECT f.tombstone, 'Unit number ' || f.commit_seq || ' was to be forgotten, and its row still tells of it.'
 FROM uow_forgotten AS f LEFT JOIN uow_ledger AS l ON l.commit_seq = f.commit_seq
 LEFT JOIN unit_of_work AS u ON u.rowid = l.unit
-WHERE u.uow_id IS NULL OR coalesce(u.actor_id, u.device_id, u.correlation_id, l.context_nonce) IS NOT NULL
+WHERE u.uow_id IS NULL OR coalesce(u.actor_id, u.device_id, u.correlation_id) IS NOT NULL
+  OR l.context_nonce IS NOT NULL
   OR (f.what = 'unit' AND u.uow_id NOT LIKE 'forgotten-%')
 """
 
@@ -118,7 +145,7 @@ class Pending(NamedTuple):
 
 
 def seal_writes(
-    tx: Transaction, tombstone: str, *, store: str, space_id: str, names: tuple[str, str]
+    tx: EngineTransaction, tombstone: str, *, store: str, space_id: str, names: tuple[str, str]
 ) -> tuple[int, list[int]]:
     """Seal every write of a record, known by its key or its pseudonym; return how many, and their units' commit_seq."""
     units: dict[int, None] = {}
@@ -136,9 +163,9 @@ def seal_writes(
             nonce=nonce.hex() if isinstance(nonce, bytes) else nonce,
         )
         leaf = _merkle.leaf_hash(hashed.canonical())
-        tx.execute("INSERT INTO uow_sealed (write_id, leaf, tombstone) VALUES (?, ?, ?)", (write_id, leaf, tombstone))
-        tx.execute("DELETE FROM uow_nonces WHERE write_id = ?", (write_id,))
-        tx.execute(_SEAL, (created_ts, write_id))
+        tx.later("INSERT INTO uow_sealed (write_id, leaf, tombstone) VALUES (?, ?, ?)", (write_id, leaf, tombstone))
+        tx.later("DELETE FROM uow_nonces WHERE write_id = ?", (write_id,))
+        tx.later(_SEAL, (created_ts, write_id))
         units[commit_seq] = None
         count += 1
     return count, list(units)
@@ -162,13 +189,13 @@ def forget_units(tx: Transaction, tombstone: str, commits: Sequence[int]) -> int
     holders: list[tuple[Any, ...]] = []
     for commit_seq in commits:
         for uow_id, leaf in tx.rows(_WHOLLY_SEALED, (commit_seq,)):
-            holders = holders or tx.rows(_HOLDERS)
+            holders = holders or _holders(tx)
             _note(tx, commit_seq, "unit", leaf, tombstone)
-            tx.execute("PRAGMA defer_foreign_keys = ON")  # the id changes in one table after the other
+            tx.execute(_DEFER[tx.dialect])  # the id changes in one table after the other
             tx.execute(_FORGET_UNIT, (uow_id,))
             day = tx.rows("SELECT created_ts FROM unit_of_work WHERE uow_id = ?", (uow_id,))[0][0]
             tx.execute(
-                "UPDATE uow_writes SET ts = ? WHERE id >= (SELECT first_write FROM uow_ledger WHERE commit_seq = ?2)"
+                "UPDATE uow_writes SET ts = ?1 WHERE id >= (SELECT first_write FROM uow_ledger WHERE commit_seq = ?2)"
                 " AND id < (SELECT first_write + write_count FROM uow_ledger WHERE commit_seq = ?2)",
                 (day, commit_seq),
             )
@@ -179,18 +206,22 @@ def forget_units(tx: Transaction, tombstone: str, commits: Sequence[int]) -> int
             )
             new = FORGOTTEN + _ambient.random_hex()
             for table, column in holders:
-                quoted = [name.replace('"', '""') for name in (table, column)]
-                tx.execute('UPDATE "{0}" SET "{1}" = ? WHERE "{1}" = ?'.format(*quoted), (new, uow_id))  # noqa: S608
+                tx.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, uow_id))  # noqa: S608
             forgotten += 1
     return forgotten
 
 
-def forget_messages(tx: Transaction, space_id: str, texts: Sequence[str]) -> None:
+def _holders(tx: Transaction) -> list[tuple[Any, ...]]:
+    """Return table and column, quoted, of every place where a unit's id may stand."""
+    found = tx.rows(_HOLDERS[tx.dialect])
+    if tx.dialect is Dialect.POSTGRESQL:
+        return found
+    return [tuple('"{}"'.format(name.replace('"', '""')) for name in row) for row in found]
+
+
+def forget_messages(tx: EngineTransaction, space_id: str, texts: Sequence[str]) -> None:
     """Remove error texts that quote one of these `texts`: they are those of failed units, and no receipt binds them."""
-    tx.execute_many(
-        "UPDATE unit_of_work SET error_message = NULL WHERE space_id = ? AND instr(error_message, ?) > 0",
-        [(space_id, text) for text in texts],
-    )
+    tx.execute_many(_QUOTES[tx.dialect], [(space_id, text) for text in texts])
 
 
 def _note(tx: Transaction, commit_seq: int, what: str, leaf: bytes | None, tombstone: str) -> bool:
@@ -237,7 +268,7 @@ def problems(reader: Reader) -> Iterator[Problem]:
 
     That a tombstone's own write is bound by its receipt is for the caller to verify, as for every other unit.
     """
-    for tombstone, uow_id, checksum in reader.rows(_TOMBSTONES):
+    for tombstone, uow_id, checksum in reader.rows(_TOMBSTONES.replace("{joined}", _JOINED[reader.dialect])):
         if uow_id is None:
             yield Problem(tombstone, "Writes are sealed in the name of a unit that is not in the ledger.")
         elif checksum is None:
@@ -252,7 +283,7 @@ def problems(reader: Reader) -> Iterator[Problem]:
 
 def add_pending(tx: Transaction, pending: Pending) -> None:
     """Keep what is left to do of an erasure that is about to be decided."""
-    tx.execute("INSERT INTO uow_erasing VALUES (?, ?, ?, ?, ?, ?)", pending)
+    tx.execute("INSERT INTO uow_erasing VALUES (?, ?, ?, ?, ?, ?)", (*pending[:-1], int(pending.rebuild)))
 
 
 def pending(reader: Reader) -> list[Pending]:

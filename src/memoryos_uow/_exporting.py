@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from memoryos_uow import _ed25519, _proofs, _proving
 from memoryos_uow._canonical import sha256_hex
 from memoryos_uow._describe import rebuilt_receipt
-from memoryos_uow._names import Band
+from memoryos_uow._names import Band, Dialect
 from memoryos_uow.errors import UnitOfWorkError, VerificationError
 from memoryos_uow.receipts import ReceiptWrite, writes_root
 
@@ -43,6 +43,16 @@ if TYPE_CHECKING:
 PROBLEMS_MAX: Final = 100
 """After so many the check ends: the rest would say the same."""
 
+# On PostgreSQL ids rise with the clocks of many machines. A unit that is not in the log stands behind the one with the
+# id before, and one that has no number yet at the end.
+_IN_ORDER: Final = {
+    Dialect.SQLITE: "SELECT uow_id FROM unit_of_work WHERE space_id = ? ORDER BY rowid",
+    Dialect.POSTGRESQL: (
+        "SELECT u.uow_id FROM unit_of_work AS u LEFT JOIN uow_ledger AS l ON l.unit = u.uow_id"
+        " LEFT JOIN uow_pending AS p ON p.uow_id = u.uow_id WHERE u.space_id = ? ORDER BY p.stamp NULLS FIRST,"
+        " coalesce(l.commit_seq, max(l.commit_seq) OVER (ORDER BY u.uow_id), 0), l.commit_seq IS NULL, u.uow_id"
+    ),
+}
 _KEYS: Final = {"record", "receipt", "proof"}
 _IN_BOTH: Final = (
     "uow_id",
@@ -71,7 +81,7 @@ def history(reader: Reader, rows: LedgerRows, space_id: str) -> Iterator[Exporte
         LedgerCorrupt: a unit's rows are not what its receipt was made from.
     """
     # As long as the first query is not read to its end, the others see what it sees.
-    for (uow_id,) in reader.stream("SELECT uow_id FROM unit_of_work WHERE space_id = ? ORDER BY rowid", (space_id,)):
+    for (uow_id,) in reader.stream(_IN_ORDER[reader.dialect], (space_id,)):
         record = rows.unit(reader, uow_id)
         assert record is not None  # noqa: S101 - it was there a moment ago, and that moment lasts
         parts = rows.receipt_parts(reader, uow_id)

@@ -139,6 +139,12 @@ def pin(tx: Transaction, mine: Claim) -> bool:
     return tx.execute(_PIN, (_PINNED, _FOR_EVER_MS, mine.space_id, mine.key, mine.token)) == 1
 
 
+def unpin(tx: Transaction, mine: Claim) -> None:
+    """Make a pinned claim one of this process again: its unit is known not to be committed."""
+    until_ms = _ambient.unix_ms() + int(LEASE_S * 1000)
+    tx.execute(_PIN, (_owner.own_name(), until_ms, mine.space_id, mine.key, mine.token))
+
+
 def settle(tx: Transaction, mine: Claim, uow_id: str) -> bool:
     """Turn a claim into the answer that unit `uow_id` gives; return False if the key was taken over meanwhile."""
     expires = _leases.moment(tx, int(mine.ttl_s * 1000))
@@ -146,11 +152,14 @@ def settle(tx: Transaction, mine: Claim, uow_id: str) -> bool:
     return settled == 1
 
 
-def release(tx: Transaction, mine: Claim) -> None:
-    """Remove a claim that came to nothing; an answer, or a claim of somebody else's, stays."""
+def release(tx: Transaction, mine: Claim, *, pinned: bool = False) -> None:
+    """Remove a claim that came to nothing; an answer, or a claim of somebody else's, stays, and so does a pinned one.
+
+    With `pinned` that goes, too: its unit is known not to be committed.
+    """
     tx.execute(
-        "DELETE FROM uow_idempotency WHERE space_id = ? AND key = ? AND claim = ?",
-        (mine.space_id, mine.key, mine.token),
+        "DELETE FROM uow_idempotency WHERE space_id = ? AND key = ? AND claim = ? AND owner <> ?",
+        (mine.space_id, mine.key, mine.token, "" if pinned else _PINNED),
     )
 
 

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 LANES_MAX: Final = 16
 """How many units of one ledger may have a transaction open, or ask for one, at a time."""
+LANES_AT_ONCE_MAX: Final = 32
+"""The same where transactions do not wait for each other: fewer than connections, so that others get one too."""
 READERS_MAX: Final = 8
 """How many calls that open no transaction may be under way at a time."""
 
@@ -44,7 +46,8 @@ class _Waiter(NamedTuple):
 class Lanes:
     """The threads of one ledger."""
 
-    def __init__(self) -> None:
+    def __init__(self, lanes_max: int = LANES_MAX) -> None:
+        self._lanes_max = lanes_max
         self.common = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="memoryos-uow")
         """For what opens no transaction, or waits only briefly for one."""
         self._lock = threading.Lock()
@@ -61,7 +64,7 @@ class Lanes:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-            if len(self._made) < LANES_MAX:
+            if len(self._made) < self._lanes_max:
                 lane = ThreadPoolExecutor(1, thread_name_prefix=f"memoryos-uow-lane-{len(self._made)}")
                 self._made.append(lane)
                 return lane
@@ -123,7 +126,7 @@ def lanes_of(ledger: OpenLedger) -> Lanes:
     with _making:
         lanes = _lanes.get(ledger)
         if lanes is None:
-            lanes = _lanes[ledger] = Lanes()
+            lanes = _lanes[ledger] = Lanes(LANES_MAX if ledger.engine.excludes_others else LANES_AT_ONCE_MAX)
             ledger.at_close.append(lanes.close)
         return lanes
 

@@ -18,6 +18,7 @@ from memoryos_uow._describe import ending_record
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import Band, Isolation
 from memoryos_uow._protocol import Event, State
+from memoryos_uow._remote_calls import calling
 from memoryos_uow._saving import Saved
 from memoryos_uow._transactions import blaming
 from memoryos_uow._unit_state import Context, UnitState
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from memoryos_uow._band_keys import ContentKey
     from memoryos_uow._coordination import Unsettled
     from memoryos_uow._deciding import Deciding
+    from memoryos_uow._records import UnitRecord
     from memoryos_uow._registry import StoreRegistry
     from memoryos_uow._rows import LedgerRows
     from memoryos_uow._transactions import UnitTransactions
@@ -77,7 +79,7 @@ class LastResources:
         names = [name for name in unit.buffer.by_store() if self._registry.last(name) is not None]
         if not names:
             return
-        unable = [name for name in names if not self._store(name).prepares]
+        unable = [name for name in names if self.has_to_decide(name)]
         if len(unable) > 1:
             raise UsageError(
                 f"The stores {' and '.join(map(repr, unable))} cannot prepare, and only one commit can decide a unit.",
@@ -96,6 +98,11 @@ class LastResources:
                 store=last,
             )
 
+    def has_to_decide(self, name: str) -> bool:
+        """Say whether the store called `name` decides every unit that writes to it, because it cannot prepare."""
+        store = self._registry.last(name)
+        return store is not None and not store.prepares
+
     def _store(self, name: str) -> LastResource:
         store = self._registry.last(name)
         assert store is not None  # noqa: S101 - it was looked at before
@@ -107,7 +114,7 @@ class LastResources:
             return "holds the ledger's lock already (by SQL, a search, or very many writes)"
         for name in unit.stores():
             store = self._registry[name]
-            if store.capability is Capability.SAME_TRANSACTION and not isinstance(store, Savable):
+            if not isinstance(store, Savable):
                 return f"writes to {name!r}, whose writes cannot be kept for later"
         return None
 
@@ -162,8 +169,9 @@ class LastResources:
         assert unit.last is not None  # noqa: S101 - chosen
         decision.was_asked = True
         try:
-            with blaming(unit, unit.last):
-                self._store(unit.last).decide(unit.facts.uow_id)
+            store = self._store(unit.last)
+            with blaming(unit, unit.last), calling(unit, store, "decide"):
+                store.decide(unit.facts.uow_id)
         except StoreError:
             decision.was_asked = False
             raise
@@ -182,7 +190,7 @@ class LastResources:
                 return Event.DECISION_FOUND
             self._transactions.undo(unit)
             record = ending_record(unit, State.FAILED)
-            self._transactions.apart(lambda tx: self._write_failed(tx, record.uow_id, record), wait_s=None)
+            self._transactions.apart(lambda tx: self._write_failed(tx, unit, record), wait_s=None)
         except UnitOfWorkError as error:
             self._transactions.undo(unit)
             raise InDoubtError(
@@ -210,10 +218,17 @@ class LastResources:
         unit.tx.commit()
         unit.is_saved = False
 
-    def _write_failed(self, tx: EngineTransaction, uow_id: str, record: Any) -> None:
-        if not self._rows.exists(tx, uow_id):
+    def _write_failed(self, tx: EngineTransaction, unit: UnitState, record: UnitRecord) -> None:
+        if not self._rows.exists(tx, record.uow_id):
             self._rows.insert_unit(tx, record)
-        _saving.forget(tx, [uow_id])
+        self.take_back(tx, unit)
+
+    @staticmethod
+    def take_back(tx: EngineTransaction, unit: UnitState) -> None:
+        """Remove what was saved of a unit of this process that is not committed; its key stays claimed by it."""
+        if unit.claim is not None:
+            _idempotency.unpin(tx, unit.claim)
+        _saving.forget(tx, [unit.facts.uow_id])
 
     # Recovery
 
@@ -301,7 +316,7 @@ class LastResources:
         for uow_id in uow_ids:
             saved = _saving.find(tx, uow_id)
             if saved is not None and saved.unit["claim"] is not None:
-                _idempotency.release(tx, _idempotency.Claim(**saved.unit["claim"]))
+                _idempotency.release(tx, _idempotency.Claim(**saved.unit["claim"]), pinned=True)
         _saving.forget(tx, uow_ids)
 
 

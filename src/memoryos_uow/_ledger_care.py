@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from memoryos_uow import _keys, _opening_log, _receipt_tree, _validation
+from memoryos_uow import _keys, _opening_log, _receipt_tree, _released_head, _validation
 from memoryos_uow._names import check_band, check_choice, check_identifier
 from memoryos_uow._times import check_time
 from memoryos_uow.errors import LedgerBusy, UsageError
-from memoryos_uow.statistics import GroupBy
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from memoryos_uow._rows import LedgerRows
     from memoryos_uow.engines._contract import EngineReader
     from memoryos_uow.signing import Signer
-    from memoryos_uow.statistics import Statistics
+    from memoryos_uow.statistics import GroupBy, Statistics
     from memoryos_uow.verification import Verification
 
 
@@ -153,23 +152,29 @@ class LedgerCare:
         """
         if self._rows.basic:
             raise UsageError("A ledger of contract 1.0.0 has no receipts to verify.", hint="Migrate it first.")
-        from memoryos_uow._verification import Verifier  # noqa: PLC0415 - much that most programs never need
-
         self._opened.engine.refuse_misuse()
         self._opened.settle()
-        return Verifier(
-            self._opened.file.connect,
-            self._opened.file.path,
-            stores=self._opened.stores(),
-            space_id=None if space_id is None else check_identifier(space_id, "space_id"),
-            checkpoint=checkpoint,
-            vkey=vkey,
-            live=live,
-            only=stores,
-            gone=gone,
-            content_key=self._opened.content_key,
-            progress=progress,
-        ).run()
+        asked: dict[str, Any] = {
+            "stores": self._opened.stores(),
+            "space_id": None if space_id is None else check_identifier(space_id, "space_id"),
+            "checkpoint": checkpoint,
+            "vkey": vkey,
+            "live": live,
+            "only": stores,
+            "gone": gone,
+            "content_key": self._opened.content_key,
+            "progress": progress,
+        }
+        # Much that most programs never need.
+        if self._opened.engine.directory is None:
+            from memoryos_uow._verification.database import DatabaseVerifier  # noqa: PLC0415
+
+            origin = self._opened.origin
+            head = None if origin is None else _released_head.elsewhere(origin)
+            return DatabaseVerifier(self._opened.engine, head, **asked).run()
+        from memoryos_uow._verification import Verifier  # noqa: PLC0415
+
+        return Verifier(self._opened.file.connect, self._opened.file.path, **asked).run()
 
     def stats(
         self,
@@ -201,6 +206,7 @@ class LedgerCare:
             LedgerError: the ledger cannot be read.
         """
         from memoryos_uow._statistics import Question, statistics  # noqa: PLC0415 - most programs never ask
+        from memoryos_uow.statistics import GroupBy  # noqa: PLC0415
 
         question = Question(
             None if space_id is None else check_identifier(space_id, "space_id"),
@@ -209,8 +215,9 @@ class LedgerCare:
             check_time(until, "until"),
             None if by is None else check_choice(by, GroupBy, "by"),
         )
+        path = None if self._opened.engine.directory is None else self._opened.file.path
         with self._settled_reader() as reader:
-            return statistics(reader, self._opened.file.path, question, basic=self._rows.basic, progress=progress)
+            return statistics(reader, path, question, basic=self._rows.basic, progress=progress)
 
     # For reading
 

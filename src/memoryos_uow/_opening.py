@@ -282,7 +282,10 @@ def set_up_stores(engine: Engine, registry: StoreRegistry) -> None:
     engine.sync_log()
     tx = engine.begin()
     try:
-        registry.refresh(tx)
+        if engine.excludes_others:
+            registry.refresh(tx)
+        else:
+            registry.set_up_apart(tx)
         tx.commit()
     finally:
         tx.rollback()

@@ -7,13 +7,16 @@ without having said so. A ledger that was put back is opened, so that it can be 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from memoryos_uow import _epochs, _keys, _notes, _receipt_log, _receipt_tree, _released_head
+from memoryos_uow import _epochs, _keys, _notes, _pending, _receipt_log, _receipt_tree, _released_head
 from memoryos_uow._names import Durability
 from memoryos_uow._receipt_log import ReceiptLog
 from memoryos_uow._released_head import ReleasedHead
 from memoryos_uow.errors import UsageError, VerificationError
+
+_MODE: Final = 0o640
+"""Permissions of the head of a ledger in a database."""
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +66,8 @@ def open_log(
 ) -> ReceiptLog | None:
     """Return the receipt log, ready to append; None in basic mode, which has none.
 
-    `file` is the ledger's file, beside which its last head is kept; None for a ledger in a database.
+    `file` is the ledger's file, beside which its last head is kept; None for a ledger in a database, whose head is kept
+    in the folder that ``$MEMORYOS_UOW_HEADS`` names, if it does.
 
     Raises:
         UsageError: the signer's name is not the ledger's, or the ledger is of contract 1.0.0.
@@ -76,7 +80,9 @@ def open_log(
     used = None if signer is None else bound_signer(signer, origin)
     if engine.read_only:
         return ReceiptLog(origin, engine.reader, signer=used)
-    head = None if file is None else ReleasedHead(file, at_once=durability is Durability.FULL)
+    mode = None if file is not None else _MODE
+    file = file or _released_head.elsewhere(origin)
+    head = None if file is None else ReleasedHead(file, at_once=durability is Durability.FULL, mode=mode)
     log = ReceiptLog(origin, engine.reader, signer=used, head=head)
     released = None if file is None else _released_head.read(file)
     with engine.reader() as reader:
@@ -84,7 +90,7 @@ def open_log(
         if used is not None:
             _refuse_wrong_key(in_use, used)
             _keys.refuse_put_aside(reader, used.vkey)
-        log.refusal = None if file is None else _epochs.find_rollback(reader, origin, released, file)
+        log.refusal = _epochs.find_rollback(reader, origin, released, file, engine.place)
     if log.refusal is not None and accept_rollback and released is not None and head is not None:
         _begin_epoch(engine, log, head, released.text)
     log.may_refuse = log.refusal is not None or (in_use is not None and used is None)
@@ -115,6 +121,8 @@ def _refuse_wrong_key(in_use: str | None, signer: Signer) -> None:
 def _begin_epoch(engine: Engine, log: ReceiptLog, head: ReleasedHead, abandoned: str) -> None:
     tx = engine.begin()
     try:
+        if not engine.excludes_others:
+            _pending.fence_off(tx)
         text = _epochs.begin_next(tx, log.origin, abandoned)
         tx.commit()
     finally:

@@ -24,14 +24,15 @@ _INSERT: Final = (
     "INSERT INTO uow_pending (stamp, uow_id, context, context_nonce, nonce, writes_root, write_count, first_write)"
     " VALUES (CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT), ?, ?, ?, ?, ?, ?, ?)"
 )
-_COLUMNS: Final = (
-    "SELECT p.uow_id, p.stamp, p.context, p.context_nonce, p.nonce, p.writes_root, p.write_count, p.first_write,"
-    " u.band, u.committed_ts, u.contract_version, u.created_ts, u.space_id, u.store_count, u.total_bytes_written"
-)
-_NEXT: Final = (
-    f"{_COLUMNS}, s.space_seq, s.head FROM uow_pending AS p JOIN unit_of_work AS u ON u.uow_id = p.uow_id"
-    " LEFT JOIN uow_spaces AS s ON s.space_id = u.space_id ORDER BY p.stamp, p.uow_id LIMIT ?"
-)
+# The limits inside say what no statistics tell the planner: few of many units, each looked up by its key.
+_NEXT: Final = """
+SELECT p.uow_id, p.stamp, p.context, p.context_nonce, p.nonce, p.writes_root, p.write_count, p.first_write, u.*, s.*
+FROM (SELECT * FROM uow_pending ORDER BY stamp, uow_id LIMIT ?) AS p
+CROSS JOIN LATERAL (SELECT band, committed_ts, contract_version, created_ts, space_id, store_count, total_bytes_written
+  FROM unit_of_work WHERE uow_id = p.uow_id LIMIT 1) AS u
+LEFT JOIN LATERAL (SELECT space_seq, head FROM uow_spaces WHERE space_id = u.space_id LIMIT 1) AS s ON TRUE
+ORDER BY p.stamp, p.uow_id
+"""
 _PARTS: Final = (
     "SELECT context, nonce, writes_root, write_count, (SELECT origin FROM uow_identity) FROM uow_pending"
     " WHERE uow_id = ?"
@@ -83,12 +84,6 @@ def following(reader: Reader, limit: int) -> list[PendingUnit]:
 def exist(reader: Reader) -> bool:
     """Say whether any unit has no number yet."""
     return bool(reader.rows("SELECT 1 FROM uow_pending LIMIT 1"))
-
-
-def count(reader: Reader) -> int:
-    """Return how many units have no number yet."""
-    found: int = reader.rows("SELECT count(*) FROM uow_pending")[0][0]
-    return found
 
 
 def parts(reader: Reader, uow_id: str) -> dict[str, Any] | None:

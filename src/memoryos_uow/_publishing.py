@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow import _coordination
+from memoryos_uow._remote_calls import calling
 from memoryos_uow.abc import Publisher
 from memoryos_uow.errors import StoreUnavailable, UnitOfWorkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from memoryos_uow._registry import StoreRegistry
+    from memoryos_uow._unit_state import UnitState
     from memoryos_uow.abc import LazyPublisher, Reader, Redo
     from memoryos_uow.engines._contract import Engine
 
@@ -51,8 +53,8 @@ class Publishing:
                         silent.setdefault(uow_id, {})[name] = problem
         return silent
 
-    def show(self, owed: Mapping[str, list[Redo]], *, synced: bool) -> tuple[Silent, list[LazyPublisher]]:
-        """Have stores show what one unit `owed` them; return the silent ones, and those that have yet to sync it.
+    def show(self, unit: UnitState, *, synced: bool) -> tuple[Silent, list[LazyPublisher]]:
+        """Have stores show what `unit` owes them; return the silent ones, and those that have yet to sync it.
 
         Raises:
             LedgerError: the ledger cannot be read or synced; nothing was published.
@@ -62,10 +64,12 @@ class Publishing:
         silent: Silent = {}
         lazy: list[LazyPublisher] = []
         with self._engine.reader() as reader:
-            for name, entries in owed.items():
+            for name, entries in unit.owed.items():
                 store, publisher = self._registry.lazy(name), self._registry.publisher(name)
                 assert publisher is not None  # noqa: S101 - nobody else owes anything
-                problem = _problem(name, publisher.publish if store is None else store.show, reader, entries)
+                with calling(unit, publisher, "publish") as call:
+                    problem = _problem(name, publisher.publish if store is None else store.show, reader, entries)
+                    call.problem = problem
                 if problem is not None:
                     silent[name] = problem
                 elif store is not None:

@@ -44,6 +44,8 @@ class Reading:
             found = store.read(reader, unit.facts.space_id, key)
         if unit.tx is None:
             unit.remember_read(store.name, key, found.version if found else None)
+            if found is not None and not self._engine.excludes_others:
+                self._engine.learn(found.version)
         return found.value if found else default
 
     def is_at_hand(self, unit: UnitState, store: Store, key: str) -> bool:

@@ -8,6 +8,7 @@ this process writes.
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _ambient, _catalog, _schema
@@ -47,6 +48,9 @@ class StoreRegistry:
         self._fresh: set[str] = set()  # made ready by the newest transaction, which may still be rolled back
         self._newest: EngineTransaction | None = None
         self._schema_version: int | None = None
+        self._stale = False
+        self.setting_up: Final = threading.Lock()
+        """Held by the thread that sets stores up where transactions do not exclude each other."""
         self.exist = False
         """Whether the ledger has the tables that stores need."""
         self.saves = False
@@ -213,17 +217,46 @@ class StoreRegistry:
             self._set_up(tx, store, recorded)
 
     def refresh(self, tx: EngineTransaction) -> None:
-        """Attach and set up again if the schema is not the one this process knows. Called first in each transaction."""
+        """Attach and set up again if the schema is not the one this process knows. Called first in each transaction.
+
+        PostgreSQL has no number for its schema, and many transactions at once: there a store looks for itself at what
+        others may have changed, and is set up in a transaction of its own (`set_up_apart`).
+        """
+        if tx.dialect is Dialect.POSTGRESQL:
+            if self._stale:
+                with self.setting_up:
+                    self._stale = False
+                    self._attach_again(tx)
+            return
         if self._newest is not None and not self._newest.decided:
             self.distrust()
         self._newest = tx
-        # PostgreSQL has no such number; there a store looks for itself at what other processes may have changed.
-        version = tx.rows("PRAGMA schema_version")[0][0] if tx.dialect is Dialect.SQLITE else 0
+        version = tx.rows("PRAGMA schema_version")[0][0]
         if version != self._schema_version:
             if self._attach_again(tx):
                 self.set_up(tx)
             self._schema_version = version
         self._fresh.clear()
+
+    def look_again(self) -> None:
+        """Have the next transaction attach every store again: this process has changed the schema."""
+        self._stale = True
+
+    def is_ready(self, name: str) -> bool:
+        """Say whether a store needs no `make_ready`."""
+        return name in self._ready and name not in self._broken
+
+    def set_up_apart(self, tx: EngineTransaction, name: str | None = None) -> None:
+        """Set one store up, or all, inside `tx`, which is for nothing else; one process does so at a time.
+
+        The caller commits it, holds `setting_up` meanwhile, and says `distrust` where it does not come to that.
+        """
+        tx.execute("SELECT 1 FROM uow_identity WHERE id = 1 FOR UPDATE")
+        self._fresh.clear()
+        if name is not None:
+            self.make_ready(tx, name)
+        elif self._attach_again(tx):
+            self.set_up(tx)
 
     def make_ready(self, tx: Transaction, name: str) -> None:
         """Set one store up inside `tx` if it is not ready.

@@ -15,7 +15,9 @@ import os
 import re
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
 
 from memoryos_uow import _log, _notes
 from memoryos_uow._canonical import sha256_hex
@@ -23,11 +25,12 @@ from memoryos_uow.errors import VerificationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from memoryos_uow._notes import Head
 
 SUFFIX: Final = "-head"
+ENVIRONMENT: Final = "MEMORYOS_UOW_HEADS"
+"""Names the folder in which heads of ledgers in databases are kept."""
 _SMALL: Final = 1024
 _LARGE: Final = 8192
 _FIRST_LINE: Final = re.compile(rb"memoryos-uow/head/1 ([0-9]{1,5}) ([0-9a-f]{64})\n")
@@ -43,6 +46,12 @@ class Released(NamedTuple):
 def path_beside(ledger: Path) -> Path:
     """Return where the head of `ledger` is kept."""
     return ledger.with_name(ledger.name + SUFFIX)
+
+
+def elsewhere(origin: str) -> Path | None:
+    """Return beside what the head of a ledger in a database is kept: a name in ``$MEMORYOS_UOW_HEADS``, a folder."""
+    folder = os.environ.get(ENVIRONMENT)
+    return Path(folder).absolute() / quote(origin, safe="") if folder else None
 
 
 def read(ledger: Path) -> Released | None:
@@ -83,9 +92,13 @@ def _framed(text: str) -> bytes:
 class ReleasedHead:
     """Writes the file beside one open ledger. Threads may share it."""
 
-    def __init__(self, ledger: Path, *, at_once: bool) -> None:
-        """Write `at_once`, or, where a commit is not durable when it returns, only with `flush`."""
+    def __init__(self, ledger: Path, *, at_once: bool, mode: int | None = None) -> None:
+        """Write `at_once`, or, where a commit is not durable when it returns, only with `flush`.
+
+        `mode` is that of the file; None: that of the ledger's.
+        """
         self._ledger = ledger
+        self._mode = mode
         self._at_once = at_once
         self._lock = threading.Lock()
         self._file: int | None = None
@@ -126,7 +139,7 @@ class ReleasedHead:
             return
         try:
             if self._file is None:
-                mode = self._ledger.stat().st_mode & 0o777
+                mode = self._ledger.stat().st_mode & 0o777 if self._mode is None else self._mode
                 flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
                 self._file = os.open(path_beside(self._ledger), flags, mode)
             os.pwrite(self._file, _framed(text), 0)

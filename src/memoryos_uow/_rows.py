@@ -14,7 +14,7 @@ from memoryos_uow import _ambient, _receipt_tree
 from memoryos_uow._records import UnitRecord, WriteRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from memoryos_uow._receipt_tree import LogEnd
     from memoryos_uow.abc import Reader, Transaction
@@ -282,8 +282,9 @@ class LedgerRows:
         since: str | None,
         limit: int,
         slow_ms: int | None = None,
+        bands: Collection[str] | None = None,
     ) -> list[UnitRecord]:
-        """Return the newest units that match, newest first, without their writes.
+        """Return the newest units that match, newest first, without their writes; with `bands` only of these.
 
         Ordered by row number, which is the order of recording: SQLite's indexes end in it, so the specification's
         indexes on space, actor, band and correlation give the newest of each without sorting. The one on status has the
@@ -297,6 +298,10 @@ class LedgerRows:
         if slow_ms is not None:
             conditions.append("u.total_execution_time_ms >= ?")
             values.append(slow_ms)
+        if bands is not None:
+            # coalesce: so that the index on the band is not what narrows the search
+            conditions.append(f"coalesce(u.band, '') IN ({', '.join('?' * len(bands))})")
+            values += sorted(bands)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         order = "u.created_ts DESC, u.rowid DESC" if _by_status(filters) else "u.rowid DESC"
         rows = reader.rows(f"{self._select_unit}{where} ORDER BY {order} LIMIT ?", [*values, limit])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from memoryos_uow import _erasures, _log
 from memoryos_uow.abc import Erasable, OutsideStore
-from memoryos_uow.engines import _scrub
+from memoryos_uow.engines import _pg_vacuum, _scrub
 from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.errors import LedgerBusy, LedgerError, UnitOfWorkError
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from memoryos_uow.engines._contract import Engine
 
 LEDGER: Final = "the ledger's file"
-"""What `Erasure.remaining` calls the ledger's own free pages and log."""
+"""What `Erasure.remaining` calls the ledger's own free pages and log; in a database, its tables."""
 
 OPENING_BYTES_MAX: Final = 256 * 1024 * 1024
 """A larger file is not written anew when a ledger is opened, only by `recover`: that takes too long."""
@@ -123,7 +123,7 @@ class Scrubbing:
     def _clean_file(self, ready: Sequence[Pending], *, wait_s: float, opening: bool) -> bool:
         """Remove what deleted rows left in the file and its log; return whether that is done."""
         if not isinstance(self._engine, SQLiteEngine):
-            return True
+            return self._clean_tables(ready, wait_s=wait_s)
         anew = any(one.rebuild for one in ready)
         if anew and opening and self._engine.path.stat().st_size > OPENING_BYTES_MAX:
             return False
@@ -134,10 +134,21 @@ class Scrubbing:
                 return False
         except LedgerBusy:
             return False
+        self._note_done(ready)
+        return True
+
+    def _clean_tables(self, ready: Sequence[Pending], *, wait_s: float) -> bool:
+        """Remove what deleted rows left in the tables of a database; return whether that is done."""
+        with self._engine.reader() as reader:
+            if not _pg_vacuum.empty(reader, {one.store for one in ready}, wait_s=wait_s):
+                return False
+        self._note_done(ready)
+        return True
+
+    def _note_done(self, ready: Sequence[Pending]) -> None:
         self._coordinator.transactions.apart(
             lambda tx: _erasures.note_done(tx, [one.uow_id for one in ready]), wait_s=None
         )
-        return True
 
 
 def try_at_opening(scrubbing: Scrubbing) -> None:

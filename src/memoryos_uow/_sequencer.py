@@ -11,7 +11,6 @@ when there has been nothing to do for a while.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -213,11 +212,13 @@ class Sequencer:
     def _turn(self) -> bool:
         """Number what waits, unless others do, and learn what they have numbered; return whether units still wait."""
         with self._turning:
-            self._numbering.run(self._timing_of, self._note)
-            with self._mutex:
-                left = list(self._waiting)
-            for begin in range(0, len(left), _ASKED_AT_ONCE):
-                self._ask(left[begin : begin + _ASKED_AT_ONCE])
+            try:
+                self._numbering.run(self._timing_of, self._note)
+            finally:  # what hinders this process does not hinder others
+                with self._mutex:
+                    left = list(self._waiting)
+                for begin in range(0, len(left), _ASKED_AT_ONCE):
+                    self._ask(left[begin : begin + _ASKED_AT_ONCE])
         self._then()
         return bool(self._waiting)
 
@@ -256,15 +257,13 @@ class Sequencer:
                 self._lose(uow_id)
 
     def _lose(self, uow_id: str) -> None:
+        error = LedgerRollback(
+            f"The unit {uow_id} was committed, and is not in the ledger any more: an older state was put back.",
+            hint="Look what became of the database. Every unit since then may have to be done again.",
+            uow_id=uow_id,
+        )
         with self._mutex:
-            waiter = self._waiting.pop(uow_id, None)
-        if waiter is not None:
-            error = LedgerRollback(
-                f"The unit {uow_id} was committed, and is not in the ledger any more: an older state was put back.",
-                hint="Look what became of the database. Every unit since then may have to be done again.",
-                uow_id=uow_id,
-            )
-            waiter.end(None, error)
+            self._waiting.pop(uow_id).end(None, error)  # only a turn takes units away, and this is in the middle of one
 
     # The end
 
@@ -284,14 +283,12 @@ class Sequencer:
             _log.warn("uow.numbering_left", units=len(self._waiting))
 
     def _finish(self, end: int) -> None:
-        for attempt in itertools.count():
-            if not self._waiting or not self._try_turn() or self._trouble is not None:
-                return
+        attempt, left_s = 0, 1.0
+        while self._waiting and left_s > 0 and self._try_turn() and self._trouble is None:
             left_s = (end - _ambient.monotonic_ns()) / 1e9
-            if left_s <= 0:
-                return
             self._hurry.clear()
-            self._hurry.wait(min(left_s, delay_s(attempt, 1.0, first_s=GATHER_S, largest_s=_LONGEST_S)))
+            self._hurry.wait(max(0.0, min(left_s, delay_s(attempt, 1.0, first_s=GATHER_S, largest_s=_LONGEST_S))))
+            attempt += 1
 
 
 def _bounded(seconds: float) -> float:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from memoryos_uow._records import RecoveryReport
     from memoryos_uow._unit_state import Context, UnitState
     from memoryos_uow.abc import UnitFacts
+    from memoryos_uow.observers import RemoteCall
     from memoryos_uow.receipts import Receipt
 
 
@@ -64,6 +65,7 @@ def ended(unit: UnitState) -> Note:
             unit.attempts_before,
             unit.failed_store or next(iter(unit.silent), None),
             type(unit.error) if unit.error else None,
+            unit.calls,
         )
     )
 
@@ -83,6 +85,7 @@ def _ended(  # noqa: PLR0917 - by position, which is quicker to note
     attempts: int,
     failed_store: str | None,
     error: type[BaseException] | None,
+    calls: tuple[RemoteCall, ...],
 ) -> tuple[UnitEnded]:
     return (
         UnitEnded(
@@ -101,6 +104,7 @@ def _ended(  # noqa: PLR0917 - by position, which is quicker to note
             receipt_hash=receipt.hash if receipt and not receipt.pending else None,
             failed_store=failed_store,
             error_type=error.__qualname__ if error else None,
+            calls=calls,
             ids={
                 "space_id": facts.space_id,
                 "actor_id": context.actor_id,

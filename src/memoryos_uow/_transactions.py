@@ -13,6 +13,8 @@ from memoryos_uow import _bands, _saving
 from memoryos_uow._expecting import ANYTHING, check_stored
 from memoryos_uow._names import Isolation
 from memoryos_uow.errors import ConflictError, LedgerBusy, StoreError, UnitOfWorkError, UsageError
+from memoryos_uow.stores._outbox import OutboxMessages
+from memoryos_uow.stores._record_table import RecordStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -109,11 +111,28 @@ class UnitTransactions:
         return tx
 
     def _apply(self, unit: UnitState, tx: EngineTransaction, up_to: int, *, last: bool) -> None:
-        for name, writes in unit.buffer.waiting(up_to):
+        runs = unit.buffer.waiting(up_to)
+        if last and not self._engine.excludes_others:  # each run is a round trip to the server
+            runs = gathered(runs, self._registry)
+        for name, writes in runs:
             with blaming(unit, name), nullcontext() if last else self._step(tx):
-                self._registry.make_ready(tx, name)
+                if self._engine.excludes_others:
+                    self._registry.make_ready(tx, name)
+                elif not self._registry.is_ready(name):
+                    self._set_up_apart(name)
                 self._apply_run(unit, tx, self._registry[name], writes)
             unit.buffer.applied += len(writes)
+
+    def _set_up_apart(self, name: str) -> None:
+        """Set a store up in a transaction of its own: units that do so at the same time would conflict."""
+        with self._registry.setting_up:
+            if self._registry.is_ready(name):
+                return
+            try:
+                self.apart(lambda tx: self._registry.set_up_apart(tx, name), wait_s=None, relaxed=False)
+            except BaseException:
+                self._registry.distrust()
+                raise
 
     @contextmanager
     def _step(self, tx: EngineTransaction) -> Iterator[None]:
@@ -169,9 +188,13 @@ class UnitTransactions:
 
     def _refuse_changed(self, unit: UnitState, reader: Reader, records: Iterable[tuple[str, str]]) -> None:
         """Compare `records` with what the unit read of them; what is true under the lock stays true until its end."""
+        there = {} if self._engine.excludes_others else self._versions(unit, reader, records)
         for store, key in records:
-            with blaming(unit, store):
-                version = self._registry[store].version(reader, unit.facts.space_id, key)
+            if store in there:
+                version = there[store].get(key)
+            else:
+                with blaming(unit, store):
+                    version = self._registry[store].version(reader, unit.facts.space_id, key)
             if version != unit.reads[store, key]:
                 shown = _bands.shown_key(key, unit.facts.band)
                 raise ConflictError(
@@ -179,6 +202,21 @@ class UnitTransactions:
                     hint="Nothing was written. Run the whole block again, so that it reads the new value.",
                     store=store,
                 )
+
+    def _versions(
+        self, unit: UnitState, reader: Reader, records: Iterable[tuple[str, str]]
+    ) -> dict[str, dict[str, object]]:
+        """Return the versions by store, where the store can tell all of them at once: each question is a way to go."""
+        keys: dict[str, list[str]] = {}
+        for store, key in records:
+            keys.setdefault(store, []).append(key)
+        found: dict[str, dict[str, object]] = {}
+        for name, wanted in keys.items():
+            store = self._registry[name]
+            if isinstance(store, RecordStore):
+                with blaming(unit, name):
+                    found[name] = store.versions(reader, unit.facts.space_id, wanted)
+        return found
 
     def refuse_unsafe_reads(self, unit: UnitState) -> None:
         """Raise ConflictError if a serializable unit that takes no lock has read what has changed since."""
@@ -268,7 +306,10 @@ class blaming:  # noqa: N801 - called like a function; as a generator it took tw
 def blame(unit: UnitState, store: str, error: Exception) -> None:
     """Name `store` in `error`, which goes on; a foreign one is chained to the StoreError that is raised instead."""
     if isinstance(error, UnitOfWorkError):
-        if not isinstance(error, LedgerBusy):  # that is nobody's fault in here
+        if isinstance(error, LedgerBusy):  # that is nobody's fault in here
+            unit.retry_count += 1
+            unit.refuse_late()  # it was the unit's deadline that bounded the wait
+        else:
             error.store = error.store or store
         error.uow_id = error.uow_id or unit.facts.uow_id
     else:
@@ -278,3 +319,20 @@ def blame(unit: UnitState, store: str, error: Exception) -> None:
             store=store,
             uow_id=unit.facts.uow_id,
         ) from error
+
+
+def gathered(runs: Iterable[tuple[str, list[Write]]], registry: StoreRegistry) -> Iterator[tuple[str, list[Write]]]:
+    """Yield the runs with those of one store joined, where nothing can tell in which order stores were written to.
+
+    That is so between stores that keep their records in tables of ours, and for messages. A table of the application's
+    may refer to another one, and SQL to anything: what was written before such a run stays before it.
+    """
+    joined: dict[str, list[Write]] = {}
+    for name, writes in runs:
+        if isinstance(registry[name], (RecordStore, OutboxMessages)):
+            joined.setdefault(name, []).extend(writes)
+            continue
+        yield from joined.items()
+        joined = {}
+        yield name, writes
+    yield from joined.items()

@@ -233,7 +233,9 @@ class UnitCore:
         return self._state is not None and self._state.state is State.ACTIVE and self._problem_with_caller() is None
 
     def _holds_lock_of(self, ledger: OpenLedger | None) -> bool:
-        """Say whether this unit belongs to whoever asks and has a transaction open on `ledger`."""
+        """Say whether this unit belongs to whoever asks and keeps everybody else from writing to `ledger`."""
+        if ledger is None or not ledger.engine.excludes_others:
+            return False
         return (
             self._is_open_here() and self._ledger is ledger and self._state is not None and self._state.tx is not None
         )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from memoryos_uow.abc import LazyPublisher, Redo, UnitFacts
     from memoryos_uow.engines._contract import EngineTransaction
     from memoryos_uow.errors import UnitOfWorkError
+    from memoryos_uow.observers import RemoteCall
     from memoryos_uow.receipts import Receipt
 
 
@@ -99,6 +100,8 @@ class UnitState:
     """From the block's end to the decision, once that is durable."""
     traceparent: str | None = None
     """W3C Trace Context of the caller's span, kept with units that may need recovery."""
+    calls: tuple[RemoteCall, ...] = ()
+    """To servers of its stores, for those who watch."""
     was_told: bool = False
     """Those who watch were told how it ended."""
     receipt: Receipt | None = None

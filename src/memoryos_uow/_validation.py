@@ -1,4 +1,4 @@
-"""The specification's five contract validations over a whole ledger: ``validation.sql`` of its kind, run and put into words.
+"""The specification's five contract validations over a whole ledger: its ``validation.sql``, run and put into words.
 
 Promise: reads only, and finds the offending rows whoever wrote them, also where a CHECK is missing.
 """

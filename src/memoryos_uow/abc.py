@@ -48,6 +48,9 @@ A store is what a unit of work writes to. The coordinator is the only caller of 
 16. ``save`` and ``load`` if the store is `Savable`: no input or output, and what was saved is loaded by any process,
     months later.
 
+A store that talks to a server may say in an attribute ``remote`` what kind that is, by its ``db.system.name`` in
+OpenTelemetry's semantic conventions: its calls on the way of a commit then get spans of their own.
+
 No method retries: waiting and trying again are the coordinator's. A method that is given a unit's facts and has to wait
 for something, a server's answer say, waits no longer than `UnitFacts.remaining_s`, and then raises `StoreUnavailable`;
 what comes after the decision has no deadline. `memoryos_uow.testing.check_store` tries all of this

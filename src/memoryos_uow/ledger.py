@@ -8,14 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from memoryos_uow._default import default_opened
-from memoryos_uow._erasing import WhatToErase, erase
 from memoryos_uow._handles import LedgerStore
 from memoryos_uow._ledger_care import LedgerCare
 from memoryos_uow._names import Durability, Status, check_band, check_choice, check_identifier
 from memoryos_uow._open_ledger import OpenLedger
 from memoryos_uow._rebuilding import receipt_of
-from memoryos_uow._relay import Outbox, RelayOptions, run_relay
-from memoryos_uow._relay.arguments import check_number, check_sink, check_stop, check_topics
 from memoryos_uow._requests import Request
 from memoryos_uow._retrying import ATTEMPTS
 from memoryos_uow._running import run
@@ -36,6 +33,7 @@ if TYPE_CHECKING:
     from memoryos_uow._limits import Limits
     from memoryos_uow._messages import Message, RelayReport
     from memoryos_uow._records import Erasure, UnitRecord
+    from memoryos_uow._relay import Outbox
     from memoryos_uow._requests import Outcome
     from memoryos_uow.abc import Store
     from memoryos_uow.receipts import Receipt
@@ -340,6 +338,8 @@ class Ledger(LedgerCare):
             UsageError: there is no such store; or the ledger's content key is needed and was not given.
             StoreError, LedgerError: it could not be erased; everything is as it was.
         """
+        from memoryos_uow._erasing import WhatToErase, erase  # noqa: PLC0415 - few programs ever erase
+
         request = WhatToErase(
             space_id, store, key, forget_unit_ids=forget_unit_ids, forget_context=forget_context, vacuum=vacuum
         )
@@ -377,6 +377,14 @@ class Ledger(LedgerCare):
             UsageError: an argument is wrong, `sink` is a coroutine function, or the ledger was closed meanwhile.
             LedgerError: the ledger cannot be written; what was delivered and not noted is delivered again.
         """
+        from memoryos_uow._relay import RelayOptions, run_relay  # noqa: PLC0415 - few programs deliver
+        from memoryos_uow._relay.arguments import (  # noqa: PLC0415
+            check_number,
+            check_sink,
+            check_stop,
+            check_topics,
+        )
+
         options = RelayOptions(
             topics=check_topics(topics),
             until_empty=bool(until_empty),
@@ -391,6 +399,8 @@ class Ledger(LedgerCare):
     @property
     def outbox(self) -> Outbox:
         """What is published and not delivered yet: to look at, to try again, to drop."""
+        from memoryos_uow._relay import Outbox  # noqa: PLC0415
+
         return Outbox(self._opened.engine, self._opened.coordinator.transactions)
 
     # Facts

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from json.encoder import encode_basestring as quoted
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow import _merkle
-from memoryos_uow._canonical import MAX_SAFE_INTEGER, Shape, quoted, sha256_hex
+from memoryos_uow._canonical import MAX_SAFE_INTEGER, Shape, sha256_hex
 from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -248,7 +249,6 @@ def make_provable(receipt: Receipt, prove: Callable[[str | None], str]) -> Recei
 
 
 _RECEIPT: Final = Shape(field.name for field in fields(Receipt) if field.name != "signature")
-
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,8 @@ class StatisticsGroup:
     rolled_back: int = 0
     pending: int = 0
     retries: int = 0
-    """Waits for the lock, conflicts and retries of stores; of GREEN and AMBER units, as the next two."""
+    """Waits for the lock, and attempts that came before, of units that did not fail: so each counts once, where a run
+    came to its end. Of GREEN and AMBER units, as the next two."""
     writes: int = 0
     bytes: int = 0
     execution: Durations = Durations()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 from memoryos_uow import _ambient
 from memoryos_uow._handles import UnitStore
-from memoryos_uow._names import MAX_KEY_BYTES, check_identifier
+from memoryos_uow._names import MAX_KEY_BYTES, Dialect, check_identifier
 from memoryos_uow._protocol import DECIDED, State
 from memoryos_uow._unit_core import UnitCore
 from memoryos_uow.errors import UsageError
@@ -226,12 +226,21 @@ class UnitOfWork(UnitCore):
         outlive it is refused (commit, ATTACH, PRAGMA that sets, functions). Errors of statements are ``sqlite3``'s.
 
         Raises:
-            UsageError: the unit is over, or belongs to another thread or task.
+            UsageError: the unit is over, or belongs to another thread or task; or the ledger lives in a database.
         """
-        self._active()
+        self._refuse_database("sqlite-utils")
         from memoryos_uow.integrations._sqlite_utils import UnitDatabase  # noqa: PLC0415 - loaded for those who use it
 
         return UnitDatabase(self)
+
+    def _refuse_database(self, library: str) -> None:
+        """Raise UsageError where the unit is not open, or has no connection as `library` knows them."""
+        _, ledger = self._active()
+        if ledger.engine.dialect is not Dialect.SQLITE:
+            raise UsageError(
+                f"{library} takes part in units of a ledger in a file; this one lives in {ledger.engine.place}.",
+                hint="Nothing was written. Use uow.sql, or a table store: TableStore('orders', key='id').",
+            )
 
     # For the handles
 

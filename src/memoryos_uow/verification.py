@@ -52,6 +52,11 @@ _OWN_KEY: Final = (
     " key that you were handed, and it is compared."
 )
 
+_OWN_FILES: Final = (
+    "The database's own files were not looked at: `pg_amcheck` checks its pages and indexes, and data checksums show"
+    " what a disk has changed."
+)
+
 ALWAYS_OPEN: Final = (
     "Times, retries, errors and envelope ids of units, and rows of units that failed, were rolled back or are of"
     " contract 1.0.0, are in no receipt: only their form can be checked."
@@ -114,6 +119,12 @@ class Verification:
     """Writes whose content was erased, of which only the sealed leaf is left."""
     without_receipt: int = 0
     """Units of contract 1.0.0 and units that did not commit: no receipt speaks of them."""
+    pending: int = 0
+    """Committed units that have no number in the receipt log yet; only in a database, and none in a ledger at rest.
+
+    Their writes were compared with what their receipts will say, and are not among `units` and `writes`."""
+    files_checked: bool = True
+    """Whether the file's pages and indexes were checked; those of a database are not."""
     signed_units: int = 0
     """Units, from the first on, that the newest valid signature covers."""
     key_given: bool = False
@@ -134,7 +145,7 @@ class Verification:
         text = NOT_PROVED[self.level]
         if self.level is VerificationLevel.SIGNED and not self.key_given:
             text = f"{_OWN_KEY} {text}"
-        return text
+        return text if self.files_checked else f"{text} {_OWN_FILES}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
@@ -155,6 +166,7 @@ _COUNTS: Final = (
     "spaces",
     "erased",
     "without_receipt",
+    "pending",
     "signed_units",
     "root",
     "problems_total",

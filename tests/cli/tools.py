@@ -7,7 +7,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from click.testing import CliRunner
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from click.testing import Result
+
+Place = TypeVar("Place", Path, str)
 
 SOURCE: Final = Path(memoryos_uow.__file__).parents[1]
 COMMAND: Final = [sys.executable, "-P", "-m", "memoryos_uow"]
@@ -57,8 +59,8 @@ def invoke(*arguments: str | Path, env: dict[str, str | None] | None = None) -> 
     )
 
 
-def make_ledger(path: Path) -> Path:
-    """A ledger with a committed and a failed unit of each band, and one that was rolled back: nine units."""
+def make_ledger(path: Place) -> Place:
+    """A ledger, wherever, with a committed and a failed unit of each band, and one rolled back: nine units."""
     with Ledger.open(path, stores=[DocumentStore("notes")]) as ledger:
         for band in Band:
             write(ledger, band, HOSTILE_KEY if band is Band.GREEN else f"n-{band}")

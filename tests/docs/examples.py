@@ -6,6 +6,8 @@ The rules for whoever writes an example:
   one file share their names and their working directory, which is new, empty and removed afterwards.
 - A block marked ``console`` holds commands after ``$ ``, continued after a backslash, each with its output. A command
   that fails says so in a comment: ``# exits with 1``. A block is skipped where a program it needs is missing.
+- The address ``postgresql://app@db.example.com/memory`` is that of a new database for each file; what mentions it is
+  skipped where no server can be started.
 - In what is shown, ``...`` stands for anything; a time or duration for any other one; an id or digest for the one that
   is printed in its place the first time, and then, in outputs and commands alike, for that one only.
 """
@@ -16,11 +18,13 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,15 +35,18 @@ from sybil.example import NotEvaluated
 
 import memoryos_uow
 from memoryos_uow import _open_ledger
+from tests import postgres_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sybil import Document, Example
 
 PACKAGE: Final = Path(memoryos_uow.__file__).parent
 LEDGER_VARIABLE: Final = "MEMORYOS_UOW_LEDGER"
 COMMAND_SECONDS_MAX: Final = 60
+DATABASE: Final = "postgresql://app@db.example.com/memory"
+"""Stands in the documents for the address of a database."""
 
 _PYTHON: Final = re.compile(
     r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$"
@@ -100,7 +107,7 @@ def _commands(block: str) -> Iterator[tuple[str, str]]:
 
 def run_python(example: Example) -> str | None:
     """Run a Python block; say what is wrong with its output, if anything is."""
-    code, shown = example.parsed
+    code, shown = (_on_a_server(example, part) for part in example.parsed)
     printed = io.StringIO()
     compiled = compile("\n" * example.line + code, example.path, "exec", dont_inherit=True)
     with contextlib.redirect_stdout(printed):
@@ -110,7 +117,8 @@ def run_python(example: Example) -> str | None:
 
 def run_console(example: Example) -> str | None:
     """Run the commands of a console block in turn; say what is wrong with the first that does not do what is shown."""
-    for command, shown in example.parsed:
+    for parts in example.parsed:
+        command, shown = (_on_a_server(example, part, quote=shlex.quote) for part in parts)
         _skip_without_programs(command)
         wanted = _EXIT.search(command)
         done = subprocess.run(
@@ -129,6 +137,25 @@ def run_console(example: Example) -> str | None:
         if problem:
             return f"$ {command}\n{problem}"
     return None
+
+
+def _on_a_server(example: Example, text: str, quote: Callable[[str], str] = str) -> str:
+    """Return `text` with the address of a database that there is, made for the file at its first mention."""
+    if DATABASE not in text:
+        return text
+    namespace = example.namespace
+    if "__database__" not in namespace:
+        why_not = postgres_server.why_not()
+        if why_not is not None and not os.environ.get(postgres_server.ELSEWHERE):
+            pytest.skip(why_not)
+        namespace["__databases__"] = postgres_server.Databases(_server_url())
+        namespace["__database__"] = namespace["__databases__"].new()
+    return text.replace(DATABASE, quote(namespace["__database__"]))
+
+
+@cache
+def _server_url() -> str:
+    return os.environ.get(postgres_server.ELSEWHERE) or postgres_server.start_server(durable=True).url()
 
 
 def _skip_without_programs(command: str) -> None:
@@ -234,11 +261,14 @@ def set_up(namespace: dict[str, Any]) -> None:
 
 
 def tear_down(namespace: dict[str, Any]) -> None:
-    """Close every ledger that the examples left open and remove their directory."""
+    """Close every ledger that the examples left open and remove their directory, and their database."""
     namespace["__stack__"].close()
+    if "__databases__" in namespace:
+        namespace["__databases__"].drop_all()
 
 
 def _close_ledgers_in(folder: Path) -> None:
     for ledger in list(_open_ledger._open_ledgers):
-        if ledger.file.path.is_relative_to(folder):
+        in_database = ledger.engine.directory is None
+        if in_database or ledger.file.path.is_relative_to(folder):
             ledger.close()

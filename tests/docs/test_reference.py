@@ -18,6 +18,7 @@ import memoryos_uow
 from memoryos_uow import _bands, _names, _opening, _schema, errors, stores
 from memoryos_uow._expecting import ANYTHING
 from memoryos_uow._handles import LedgerStore, UnitStore
+from memoryos_uow._migrations_postgres.shape import expected
 from memoryos_uow._relay import Outbox
 from memoryos_uow.cli._program import program
 from memoryos_uow.stores import _blob_keys, _blobs, _documents, _fulltext, _strict_json, _table_shape
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 API = REFERENCE / "api.md"
 ERRORS = REFERENCE / "errors.md"
 SCHEMA = REFERENCE / "schema.md"
+SCHEMA_ON_POSTGRESQL = REFERENCE / "schema-on-postgresql.md"
 LIMITS = REFERENCE / "limits.md"
 COMMANDS = REFERENCE / "command-line.md"
 
@@ -45,6 +47,8 @@ DESCRIBED_BY_FIELDS = [
     memoryos_uow.RecoveryReport,
     memoryos_uow.Message,
     memoryos_uow.RelayReport,
+    memoryos_uow.CopyProgress,
+    memoryos_uow.CopyReport,
     memoryos_uow.OutboxEntry,
     memoryos_uow.Hit,
     memoryos_uow.Limits,
@@ -212,6 +216,39 @@ def test_schema_page_names_every_index() -> None:
     """Each index that a schema file makes is named."""
     made = [one.name for name in (_schema.UP, _schema.LEDGER, _schema.STORES) for one in _schema.created(name)]
     assert [name for name in made if f"`{name}`" not in SCHEMA.read_text(encoding="utf-8") and "idx" in name] == []
+
+
+def test_the_page_on_postgresql_has_what_differs() -> None:
+    """Each table of the page exists only there, with its columns in order; columns of one side only are named."""
+    theirs, ours = made_tables(), {table: list(columns) for table, columns in expected().tables.items()}
+    headings = re.findall(r"^### (\w+)$", SCHEMA_ON_POSTGRESQL.read_text(encoding="utf-8"), re.MULTILINE)
+    shown = {table: [name for row in rows(SCHEMA_ON_POSTGRESQL, table) for name in code(row[0])] for table in headings}
+    assert shown == {table: columns for table, columns in ours.items() if table not in theirs}
+    different = {
+        table: (
+            [one for one in theirs[table] if one not in columns],
+            [one for one in columns if one not in theirs[table]],
+        )
+        for table, columns in ours.items()
+        if table in theirs and columns != theirs[table]
+    }
+    named = {code(row[0])[0]: (code(row[1]), code(row[2])) for row in rows(SCHEMA_ON_POSTGRESQL, "Columns")}
+    assert named == different
+
+
+def test_the_page_on_postgresql_names_every_index_that_differs() -> None:
+    """An index that only one side has is on the page."""
+    ours, theirs = (
+        {
+            one.name
+            for name in (files.up, files.ledger, files.stores)
+            for one in _schema.created(name)
+            if one.kind == "index"
+        }
+        for files in (_schema.FILES[_names.Dialect.POSTGRESQL], _schema.FILES[_names.Dialect.SQLITE])
+    )
+    text = SCHEMA_ON_POSTGRESQL.read_text(encoding="utf-8")
+    assert {name for name in ours ^ theirs if f"`{name}`" not in text} == set()
 
 
 # Limits

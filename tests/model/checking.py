@@ -1,4 +1,4 @@
-"""Runs the model checker over ``commit.pml``; ``python -m tests.model.checking`` prints what it found as a table."""
+"""Runs the model checker over the models; ``python -m tests.model.checking`` prints what it found as a table."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 MODEL: Final = Path(__file__).with_name("commit.pml")
+LAST_RESOURCE: Final = Path(__file__).with_name("last_resource.pml")
 _TIMEOUT_S: Final = 1800
 _DEPTH_MAX: Final = 200_000
 
@@ -27,6 +28,7 @@ class Configuration:
     silences: int
     losses: int
     recoverers: int
+    model: Path = MODEL
 
     def definitions(self) -> list[str]:
         """Return it as Spin's options."""
@@ -47,6 +49,9 @@ ALL: Final = os.environ.get("MEMORYOS_UOW_MODEL") == "all"
 SAFETY: Final = (ONE_RECOVERER, TWO_RECOVERERS if ALL else replace(TWO_RECOVERERS, leases=1))
 # Looking for runs that never end costs several times as much.
 LIVENESS: Final = (replace(ONE_RECOVERER, leases=1), *([replace(TWO_RECOVERERS, leases=1)] if ALL else []))
+DECIDED_ELSEWHERE: Final = Configuration(
+    "decided elsewhere", crashes=4, leases=2, silences=2, losses=1, recoverers=2, model=LAST_RESOURCE
+)
 SMALL: Final = replace(ONE_RECOVERER, crashes=2, leases=1)
 """Enough to find each seeded fault."""
 SEARCHES: Final = (
@@ -57,6 +62,8 @@ SEARCHES: Final = (
     (replace(TWO_RECOVERERS, crashes=3, leases=1, losses=1), False),
     (ONE_RECOVERER, True),
     (TWO_RECOVERERS, True),
+    (DECIDED_ELSEWHERE, False),
+    (DECIDED_ELSEWHERE, True),
 )
 """All searches, for liveness or not."""
 
@@ -79,7 +86,17 @@ FAULTS: Final = {
 }
 """Seeded faults by name; the numbers are those of ``-DBUG``."""
 
-STUCK: Final = frozenset({"decided_never_recovered", "nothing_swept"})
+FAULTS_ELSEWHERE: Final = {
+    "nothing_saved": 1,
+    "open_is_taken_for_none": 2,
+    "neither_fence_nor_tombstone": 3,
+    "lost_answer_is_no_commit": 4,
+    "ledger_first": 5,
+    "decided_elsewhere_never_recovered": 6,
+}
+"""The same for the model of a unit that another database decides."""
+
+STUCK: Final = frozenset({"decided_never_recovered", "nothing_swept", "decided_elsewhere_never_recovered"})
 """Faults that break no promise at any moment: only liveness shows them."""
 
 
@@ -111,8 +128,8 @@ def check(configuration: Configuration, place: Path, *, liveness: bool = False, 
     if liveness:
         definitions.append("-DLIVENESS")
     if fault is not None:
-        definitions.append(f"-DBUG={FAULTS[fault]}")
-    _run(["spin", "-a", *definitions, str(MODEL)], place)
+        definitions.append(f"-DBUG={(FAULTS | FAULTS_ELSEWHERE)[fault]}")
+    _run(["spin", "-a", *definitions, str(configuration.model)], place)
     # A fault is found at once, so compiling well would cost more than it gains.
     options = ["-O0" if fault else "-O1", "-w", "-DNOREDUCE", *([] if liveness else ["-DSAFETY", "-DNOCLAIM"])]
     _run(["gcc", *options, "-o", "pan", "pan.c"], place)

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from memoryos_uow._protocol import transitions
-from tests.model.checking import FAULTS, LIVENESS, MODEL, ONE_RECOVERER, SAFETY, SMALL, STUCK, check, why_not
+from tests.model.checking import (
+    DECIDED_ELSEWHERE,
+    FAULTS,
+    FAULTS_ELSEWHERE,
+    LAST_RESOURCE,
+    LIVENESS,
+    MODEL,
+    ONE_RECOVERER,
+    SAFETY,
+    SMALL,
+    STUCK,
+    check,
+    why_not,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +30,9 @@ if TYPE_CHECKING:
 
 needs_spin = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
-HEAD, BODY = MODEL.read_text(encoding="utf-8").split("*/", 1)
-TABLE = re.findall(r"^ \* +([+-]) (\w+) (\w+) -> (\w+): ([A-Z_ ]+)$", HEAD, re.MULTILINE)
+MODELS = {model: model.read_text(encoding="utf-8").split("*/", 1) for model in (MODEL, LAST_RESOURCE)}
+ROW = re.compile(r"^ \* +([+-]) (\w+) (\w+) -> (\w+): ([A-Z_ ]+)$", re.MULTILINE)
+TABLE = [(*row, body) for head, body in MODELS.values() for row in ROW.findall(head)]
 
 
 def name_of(one: Configuration) -> str:
@@ -53,14 +67,31 @@ def test_each_seeded_fault_is_found(fault: str, tmp_path: Path) -> None:
     assert check(SMALL, tmp_path, liveness=fault in STUCK, fault=fault).errors >= 1
 
 
-def test_faults_are_those_of_the_model() -> None:
+@needs_spin
+@pytest.mark.parametrize("liveness", [False, True], ids=["safety", "liveness"])
+def test_a_unit_that_another_database_decides(tmp_path: Path, *, liveness: bool) -> None:
+    """Whatever crashes or is lost where, ledger and database agree in the end, and nobody has claimed otherwise."""
+    found = check(DECIDED_ELSEWHERE, tmp_path, liveness=liveness)
+    assert (found.errors, found.complete) == (0, True), found.output
+    assert found.states > 10_000
+
+
+@needs_spin
+@pytest.mark.parametrize("fault", FAULTS_ELSEWHERE)
+def test_each_seeded_fault_of_it_is_found(fault: str, tmp_path: Path) -> None:
+    """Deciding elsewhere with one of these faults breaks a promise, or comes never to rest."""
+    assert check(DECIDED_ELSEWHERE, tmp_path, liveness=fault in STUCK, fault=fault).errors >= 1
+
+
+@pytest.mark.parametrize(("model", "faults"), [(MODEL, FAULTS), (LAST_RESOURCE, FAULTS_ELSEWHERE)], ids=["own", "else"])
+def test_faults_are_those_of_the_model(model: Path, faults: dict[str, int]) -> None:
     """Each fault of the list is seeded somewhere in the model, and the model has no others."""
-    assert set(FAULTS.values()) == {int(number) for number in re.findall(r"BUG [!=]= (\d+)", BODY)} - {0}
+    assert set(faults.values()) == {int(number) for number in re.findall(r"BUG [!=]= (\d+)", MODELS[model][1])} - {0}
 
 
 def test_table_is_the_protocols() -> None:
-    """The model knows each transition of the protocol as it is, and says which ones it has no step for."""
-    said = {(state, event): (after, effects.split()) for _, state, event, after, effects in TABLE}
+    """The models know each transition of the protocol as it is, and say which ones they have no step for."""
+    said = {(state, event): (after, effects.split()) for _, state, event, after, effects, _ in TABLE}
     assert len(said) == len(TABLE)
     assert said == {
         (state.name, event.name): (after.name, [effect.name for effect in effects])
@@ -70,8 +101,8 @@ def test_table_is_the_protocols() -> None:
 
 def test_each_transition_with_a_step_is_named_at_it() -> None:
     """Whatever the table marks as modelled is named, event and effects, in a comment at a step of the model."""
-    comments = " ".join(re.findall(r"/\*.*?\*/", BODY, re.DOTALL))
-    for mark, _, event, _, effects in TABLE:
+    for mark, _, event, _, effects, body in TABLE:
+        comments = " ".join(re.findall(r"/\*.*?\*/", body, re.DOTALL))
         if mark == "+":
             assert event in comments
             assert [effect for effect in effects.split() if effect not in comments] in ([], ["UNDO"])

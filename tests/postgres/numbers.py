@@ -1,4 +1,4 @@
-"""What tests of the receipt log on PostgreSQL share: units, a stranger's look at the rows, and what must hold of them."""
+"""What tests of the receipt log on PostgreSQL share: units, a stranger's look at the rows, what must hold of them."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""Units over a ledger in SQLite and databases of PostgreSQL beside it: killed at each step, and looked at afterwards."""
+"""Units over a ledger in SQLite and databases of PostgreSQL beside it: killed at each step, then looked at."""
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from memoryos_uow import RecoveryReport
     from memoryos_uow.abc import Store
+    from memoryos_uow.testing._forks import Child
 
 SPACE: Final = "second:store"
 TIMEOUT_S: Final = 2.0
+EVERY_STEP: Final = "MEMORYOS_UOW_EVERY_STEP"
+"""Environment variable: if set, every step is tried, and not only some."""
 
 
 @dataclass
@@ -35,6 +39,8 @@ class World:
     urls: dict[str, str]
     """By store, its database's address."""
     two_phase: bool = False
+    ledger_url: str | None = None
+    """The ledger's own database; None: it is a SQLite file."""
     others: bool = True
     """Units write to stores beside the ledger that are not PostgreSQL, too."""
     last: int = 0
@@ -50,6 +56,8 @@ class World:
 
     def open(self) -> Ledger:
         """Open the ledger, and so recover."""
+        if self.ledger_url is not None:  # on a server that does not sync
+            return Ledger.open(self.ledger_url, stores=self.stores(), busy_timeout=5.0, durability="normal")
         return Ledger.open(self.directory / "memory.db", stores=self.stores(), busy_timeout=5.0)
 
     def begin(self) -> World:
@@ -165,7 +173,7 @@ class Steps:
             steps.step("after the ledger's commit")
 
         psycopg.Connection.execute = executing  # type: ignore[method-assign,assignment]
-        SQLiteTransaction.commit = committing  # type: ignore[method-assign]
+        SQLiteTransaction.commit = committing  # type: ignore[method-assign,assignment]
 
 
 def decisive(steps: list[str]) -> int:
@@ -174,6 +182,14 @@ def decisive(steps: list[str]) -> int:
         last = max(number for number, name in enumerate(steps) if name == "after PREPARE TRANSACTION")
         return steps.index("after the ledger's commit", last)
     return steps.index("after COMMIT", steps.index("after WITH marked"))
+
+
+def chosen(steps: list[str], decided: int, *, begin: int = 0) -> list[int]:
+    """Return the numbers of the steps to disturb: those around the decision and some of the others, or all if asked."""
+    if os.environ.get(EVERY_STEP):
+        return list(range(begin, len(steps)))
+    near = range(decided - 2, decided + 3)
+    return [at for at in range(begin, len(steps)) if at in near or (at - begin) % 7 == 3]
 
 
 def crowd(world: World, place: Path, *, processes: int) -> None:
@@ -197,9 +213,10 @@ def crowd(world: World, place: Path, *, processes: int) -> None:
                 uow[name].create(key, {"is": key})
 
     steps = steps_of(lambda: write("model"), place / "steps")
-    keys = [f"k{at}" for at in range(len(steps))]
-    for at, key in enumerate(keys):
-        ended, said = in_child(lambda key=key: write(key), act=kill_own_process, at=at).wait()
+    numbers = chosen(steps, decisive(steps))
+    keys = [f"k{at}" for at in numbers]
+    for at, key in zip(numbers, keys, strict=True):
+        ended, said = in_child(partial(write, key), act=kill_own_process, at=at).wait()
         assert ended == signal.SIGKILL, said
     children = [fork(lambda: world.open().close()) for _ in range(processes)]
     for child in children:
@@ -209,13 +226,13 @@ def crowd(world: World, place: Path, *, processes: int) -> None:
         ledger.recover()
     world.judge({world.last})
     with world.open() as ledger:
-        for at, key in enumerate(keys):
+        for at, key in zip(numbers, keys, strict=True):
             there = [ledger[name].get(key, space_id=SPACE) is not None for name in ("notes", *world.urls)]
             assert there == [at >= decisive(steps)] * len(there), steps[at]
         assert ledger.verify().ok
 
 
-def in_child(do: Callable[[], object], *, act: Callable[[], object] | None = None, at: int = -1) -> Any:
+def in_child(do: Callable[[], object], *, act: Callable[[], object] | None = None, at: int = -1) -> Child:
     """Run `do` in a forked child that acts at step number `at`."""
 
     def run() -> None:

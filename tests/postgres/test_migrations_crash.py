@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # A few points spread over the way are tried by default; with MEMORYOS_UOW_CRASH_POINTS=all, every single one.
-POINTS_MAX: Final = 10**6 if os.environ.get("MEMORYOS_UOW_CRASH_POINTS") == "all" else 6
+POINTS_MAX: Final = 10**6 if os.environ.get("MEMORYOS_UOW_CRASH_POINTS") == "all" else 8
 
 WAYS: Final = {"up": (Kind.BASIC, Kind.CURRENT), "soft": (Kind.CURRENT, Kind.SOFT), "down": (Kind.CURRENT, Kind.BASIC)}
 LEFT_UNTOUCHED: Final = {made.name for made in _schema.created(FILES.stores) if made.kind == "table"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pytest
 
@@ -11,10 +11,7 @@ from memoryos_uow._migrations import Kind
 from memoryos_uow._migrations_postgres import shape
 from memoryos_uow.errors import LedgerBusy, MigrationError, SchemaTooNew
 from memoryos_uow.stores import DocumentStore
-from tests.postgres_schemas import FILES, PLACE, columns, connect, make_1_0_0, new_schema, relations, rows_1_0_0, run
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.postgres_schemas import FILES, PLACE, columns, connect, kind_of, make_1_0_0, relations, rows_1_0_0, run, up
 
 BASE_RELATIONS: Final = {"unit_of_work", "unit_of_work_pkey", "uow_writes", "uow_writes_pkey"}
 STORES: Final = {made.name for made in _schema.created(FILES.stores) if made.kind == "table"}
@@ -22,19 +19,6 @@ STORES: Final = {made.name for made in _schema.created(FILES.stores) if made.kin
 TRIGGER: Final = """
 CREATE TRIGGER mine BEFORE UPDATE ON uow_ledger FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()
 """
-
-
-@pytest.fixture
-def url(shared_database: str) -> str:
-    """The address of an empty schema."""
-    return new_schema(shared_database)
-
-
-@pytest.fixture
-def conn(url: str) -> Iterator[Any]:
-    """A connection to it."""
-    with connect(url) as connection:
-        yield connection
 
 
 @pytest.fixture
@@ -55,19 +39,9 @@ def write_units(url: str) -> None:
             uow.receipt.wait(10)
 
 
-def up(conn: Any) -> bool:
-    """Migrate up."""
-    return _migrations_postgres.migrate_up(conn, place=PLACE)
-
-
 def down(conn: Any, **options: Any) -> tuple[str, ...]:
     """Migrate down."""
     return _migrations_postgres.migrate_down(conn, place=PLACE, **options)
-
-
-def kind_of(conn: Any) -> Kind:
-    """Return how far the schema has come."""
-    return _migrations_postgres.inspect(conn, place=PLACE).kind
 
 
 def refused(conn: Any, **options: Any) -> str:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pytest
 
 from memoryos_uow import Ledger
 from memoryos_uow.errors import LedgerError, UnitOfWorkError
-from tests.postgres_schemas import LITERAL_1_0_0, connect, make_1_0_0, new_schema, relations, run, with_options
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.postgres_schemas import LITERAL_1_0_0, make_1_0_0, relations, run, with_options
 
 _FUNCTION: Final = "suppress_redundant_updates_trigger()"
 HOOKS: Final = {
@@ -19,19 +16,6 @@ HOOKS: Final = {
     "rule": "CREATE RULE mine AS ON DELETE TO {} DO ALSO SELECT 1",
     "policy": "CREATE POLICY mine ON {} USING (true)",
 }
-
-
-@pytest.fixture
-def url(shared_database: str) -> str:
-    """The address of an empty schema."""
-    return new_schema(shared_database)
-
-
-@pytest.fixture
-def conn(url: str) -> Iterator[Any]:
-    """A connection to it."""
-    with connect(url) as connection:
-        yield connection
 
 
 def opens(url: str, **options: Any) -> None:

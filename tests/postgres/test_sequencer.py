@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memoryos_uow import DuplicateUnit, LedgerBusy, LedgerRollback, UsageError
+from memoryos_uow import DuplicateUnit, LedgerBusy, LedgerRollback, Limits, UsageError
 from memoryos_uow import _sequencer as sequencer_module
 from memoryos_uow._numbering import Numbering
 from memoryos_uow.errors import LedgerError
 from tests.postgres.numbers import numbers, opened, paused, put, receipt, rows, run_python, sequencer
 from tests.processes import forked
+from tests.units import OwnError, throw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,9 @@ def test_a_receipt_is_pending_and_then_is_not(pg_url: str) -> None:
     assert numbers(pg_url) == [first.uow_id, second.uow_id]
 
 
-@pytest.mark.parametrize("ask", [pickle.dumps, copy.copy, hash, lambda one: one == one, lambda one: one.proof()])
+@pytest.mark.parametrize(
+    "ask", [pickle.dumps, copy.copy, hash, lambda one: one != copy.copy(one), lambda one: one.proof()]
+)
 def test_whatever_needs_the_whole_receipt_waits(pg_url: str, ask: Callable[[Any], object]) -> None:
     """Copies, pickles, comparisons and proofs are of the whole receipt."""
     with opened(pg_url) as ledger:
@@ -128,18 +131,15 @@ def test_a_batch_takes_the_same_number_of_round_trips_however_many_units_it_has(
             with paused(ledger):
                 for number in range(units):
                     put(ledger, f"{number}", space_id=f"s{number}")
-                engine: Any = ledger._opened.engine
-                before = rows(pg_url, "SELECT sum(calls) FROM (SELECT 0 AS calls) AS x")
-                assert before
-                sent = _count_sent(engine)
+                sent = _count_sent()
                 sequencer(ledger).number_all()
                 taken.append(sent())
         assert taken[0] == taken[1] < 12
     assert len(numbers(pg_url)) == 41
 
 
-def _count_sent(engine: Any) -> Callable[[], int]:
-    """Count the messages that transactions and readers of `engine` send, until the answer is asked for."""
+def _count_sent() -> Callable[[], int]:
+    """Count what transactions and readers send, until the answer is asked for."""
     from memoryos_uow.engines._pg_transaction import PostgresReader
 
     original, sent = PostgresReader._send, [0]
@@ -148,13 +148,25 @@ def _count_sent(engine: Any) -> Callable[[], int]:
         sent[0] += 1
         return original(self, *arguments)
 
-    PostgresReader._send = counting  # type: ignore[method-assign]
+    PostgresReader._send = counting  # type: ignore[method-assign,assignment]
 
     def end() -> int:
         PostgresReader._send = original  # type: ignore[method-assign]
         return sent[0]
 
     return end
+
+
+def test_many_units_are_several_batches_under_one_lease(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch goes on where the one before ended, and the last one gives the lease back."""
+    monkeypatch.setattr("memoryos_uow._numbering.BATCH_MAX", 2)
+    with opened(pg_url) as ledger:
+        with paused(ledger):
+            expected = [put(ledger, f"{number}", space_id=f"s{number % 2}").uow_id for number in range(5)]
+            (epoch,) = rows(pg_url, "SELECT epoch FROM uow_sequencer")[0]
+            sequencer(ledger).number_all()
+            assert rows(pg_url, "SELECT epoch, owner FROM uow_sequencer") == [(epoch + 1, None)]
+    assert numbers(pg_url) == expected
 
 
 # Whoever numbers may die, pause, or lose an answer
@@ -207,7 +219,7 @@ def test_a_batch_whose_answer_was_lost_may_be_repeated(pg_url: str, monkeypatch:
 
 
 def test_a_lease_of_a_dead_process_is_taken_over_at_once(pg_url: str) -> None:
-    """Of one on this machine it is known that it is dead; of any other the lease has to end, by the database's clock."""
+    """Of one on this machine it is known that it is dead; of any other the lease has to end by the database's clock."""
     with opened(pg_url) as ledger:
         put(ledger, "first")
         ledger.checkpoint()
@@ -231,7 +243,7 @@ def _own_name() -> str:
 
 
 def test_units_of_the_dead_are_numbered_by_whoever_comes_next(pg_url: str) -> None:
-    """By opening the ledger, by `recover`, by another unit."""
+    """By opening the ledger, or by `recover`."""
     code = """
         import os, sys
         from tests.postgres.numbers import opened, put, sequencer
@@ -245,14 +257,11 @@ def test_units_of_the_dead_are_numbered_by_whoever_comes_next(pg_url: str) -> No
     with opened(pg_url, recover=False) as ledger:
         ledger.recover()
         numbers(pg_url)
-        run_python(code, pg_url)
-        put(ledger, "b").receipt.hash  # type: ignore[union-attr]  # noqa: B018 - waits
-        assert len(numbers(pg_url)) == 3
     run_python(code, pg_url)
     with opened(pg_url) as ledger:
-        assert len(ledger.checkpoint()) > 0
-        sequencer(ledger).number_all()
-    assert len(numbers(pg_url)) == 4
+        sequencer(ledger).expect(rows(pg_url, "SELECT uow_id FROM uow_pending")[0][0])(20)
+        assert sequencer(ledger)._waiting == {}
+    assert len(numbers(pg_url)) == 2
 
 
 def test_numbers_of_a_process_that_others_gave_come_with_their_times(pg_url: str) -> None:
@@ -403,3 +412,84 @@ def test_trouble_is_said_once_and_passes(pg_url: str, monkeypatch: pytest.Monkey
         monkeypatch.setattr(Numbering, "run", original)
         assert pending.wait(10).space_seq == 1
         assert said == ["uow.numbering_delayed"]
+
+
+def test_who_finds_nothing_gives_the_lease_back(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one has numbered it all between two questions; and a replica numbers nothing."""
+    with opened(pg_url) as ledger:
+        with paused(ledger):
+            put(ledger, "a")
+            with monkeypatch.context() as meanwhile:
+                meanwhile.setattr("memoryos_uow._pending.following", lambda *_: [])
+                sequencer(ledger).number_all()
+            assert rows(pg_url, "SELECT owner FROM uow_sequencer") == [(None,)]
+            with monkeypatch.context() as replica:
+                replica.setattr(ledger._opened.engine, "read_only", True, raising=False)
+                sequencer(ledger).number_all()
+            assert rows(pg_url, "SELECT count(*) FROM uow_pending") == [(1,)]
+    assert len(numbers(pg_url)) == 1
+
+
+def test_the_thread_does_not_end_as_long_as_somebody_waits(pg_url: str) -> None:
+    """A unit that comes at the last moment is not forgotten."""
+    with opened(pg_url) as ledger:
+        one = sequencer(ledger)
+        with paused(ledger):
+            put(ledger, "a")
+            one._wanted.clear()
+            assert not one._may_end()
+            assert one._wanted.is_set()
+    assert len(numbers(pg_url)) == 1
+
+
+def test_close_leaves_a_thread_that_hangs(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with the process; nothing else of it may be touched meanwhile."""
+    hangs, over = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> bool:
+        hangs.set()
+        return over.wait(20)
+
+    with opened(pg_url) as ledger:
+        monkeypatch.setattr(Numbering, "run", hang)
+        put(ledger, "a")
+        assert hangs.wait(20)
+        thread = sequencer(ledger)._thread
+        sequencer(ledger).close(0.05)
+        monkeypatch.undo()
+        over.set()
+        assert thread is not None
+        thread.join(20)
+    with opened(pg_url) as ledger:
+        sequencer(ledger).number_all()
+    assert len(numbers(pg_url)) == 1
+
+
+def test_a_streamed_unit_is_numbered_like_any_other(pg_url: str) -> None:
+    """Its first writes went into the transaction before its end was known."""
+    limits = Limits(waiting_writes=50)
+    with opened(pg_url, limits=limits) as ledger:
+        with ledger.unit(space_id="s", band="AMBER") as uow:
+            for number in range(200):
+                uow["notes"].create(f"n{number}", {"text": "x" * 50})
+        done = receipt(uow).wait()
+        assert done.write_count == 200
+        assert len(ledger.get(uow.uow_id).writes) == 200
+        assert ledger.verify().ok
+    assert len(numbers(pg_url)) == 1
+
+
+def test_a_receipt_is_not_made_up(pg_url: str) -> None:
+    """A failed unit has none, whether or not others wait for their numbers."""
+    with opened(pg_url) as ledger:
+        with pytest.raises(OwnError), ledger.unit(space_id="s", band="GREEN") as uow:
+            uow["notes"].create("a", {})
+            throw(OwnError("on purpose"))
+        with pytest.raises(UsageError, match="has no receipt: it is failed"):
+            ledger.receipt(uow.uow_id)
+        with ledger.unit(space_id="s", band="GREEN", idempotency_key="k") as empty:
+            pass
+        assert receipt(empty).wait().write_count == 0
+        assert ledger.receipt(empty.uow_id).hash == receipt(empty).hash
+        assert ledger.get(empty.uow_id).writes == ()
+        assert ledger.verify().ok

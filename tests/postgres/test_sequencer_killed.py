@@ -38,7 +38,7 @@ _WRITER = """
     original, Numbering._write_rows = Numbering._write_rows, write_rows
     committing, Numbering._write = Numbering._write, write
     with opened(url) as ledger:
-        for number in range(25):
+        for number in range(25 if dies == "never" else 5_000):
             print(put(ledger, f"{name}-{number}", space_id=f"s{number % 2}").uow_id, flush=True)
 """
 
@@ -55,7 +55,7 @@ def _writer(url: str, name: str, dies: str) -> subprocess.Popen[str]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nobody is killed like that there")
 def test_the_log_is_whole_whoever_is_killed(pg_url: str) -> None:
-    """Four writers, of which three die while they number: no gap, each committed unit once, and the rest goes on."""
+    """Four writers, of which three go on until they die while they number: no gap, each committed unit once."""
     with opened(pg_url) as ledger:
         put(ledger, "first")
         deaths = ("never", "reading", "writing", "committed")
@@ -67,5 +67,5 @@ def test_the_log_is_whole_whoever_is_killed(pg_url: str) -> None:
         told = {uow_id for out, _ in said.values() for uow_id in out.split()}
         found = numbers(pg_url)
         assert told <= set(found)
-        assert len(found) >= 2 + 25 + 3
+        assert len(found) > 2 + 25
     assert rows(pg_url, "SELECT count(*) FROM uow_sequencer WHERE owner IS NOT NULL") == [(0,)]

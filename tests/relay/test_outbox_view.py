@@ -9,10 +9,13 @@ import pytest
 from memoryos_uow import Ledger, LedgerError, MessageRejected, RelayReport, UsageError
 from memoryos_uow.engines import sqlite
 from tests import schema_files
+from tests.both import address_of, both, sqlite_only
 from tests.relay.kit import Clock, Sink, publish
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = both
 
 
 def parked(ledger: Ledger, *topics: str, key: str | None = None) -> list[str]:
@@ -134,6 +137,7 @@ def test_a_ledger_without_stores_has_an_empty_outbox(tmp_path: Path, monkeypatch
         assert ledger.relay(Sink(), until_empty=True) == RelayReport()
 
 
+@sqlite_only("the file's mode forbids it")
 def test_a_ledger_that_may_not_be_written_relays_nothing(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +145,7 @@ def test_a_ledger_that_may_not_be_written_relays_nothing(
     publish(ledger, "a")
     monkeypatch.setattr(sqlite, "is_writable", lambda _path: False)
     sink = Sink()
-    with Ledger.open(ledger.path) as reading:
+    with Ledger.open(address_of(ledger)) as reading:
         assert len(reading.outbox.messages()) == 1
         with pytest.raises(LedgerError, match="reading only"):
             reading.relay(sink, until_empty=True)

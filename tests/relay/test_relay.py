@@ -12,6 +12,7 @@ import pytest
 from memoryos_uow import Band, Ledger, LedgerBusy, MessageRejected, RelayReport, SinkUnavailable, UsageError, _owner
 from memoryos_uow._relay import relay as relay_module
 from memoryos_uow._relay import rows as outbox_rows
+from tests.both import address_of, both, sqlite_only
 from tests.relay.kit import Clock, Sink, publish
 from tests.units import MARKER, SPACE, locked, rows
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from memoryos_uow import Message
+
+pytestmark = both
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def test_messages_are_delivered_in_order_and_removed(ledger: Ledger) -> None:
     assert (message.payload, message.payload_json, message.attempt) == ({"topic": "a"}, '{"topic":"a"}', 1)
     assert message.payload is not message.payload
     assert message.origin == ledger.origin
-    assert rows(ledger.path, "SELECT count(*) FROM uow_outbox") == [(0,)]
+    assert rows(address_of(ledger), "SELECT count(*) FROM uow_outbox") == [(0,)]
     assert relay(ledger, sink) == RelayReport()
 
 
@@ -105,6 +108,7 @@ def test_nothing_is_handed_out_before_it_is_durable(ledger: Ledger, monkeypatch:
 # Failures
 
 
+@sqlite_only("pauses and leases run by the database's clock there, which no test can turn")
 def test_a_failed_message_is_put_off_and_tried_again(ledger: Ledger, clock: Clock) -> None:
     """It waits longer after each failure, tells its attempt, and says why; the others are delivered meanwhile."""
     publish(ledger, "bad", "good")
@@ -123,6 +127,7 @@ def test_a_failed_message_is_put_off_and_tried_again(ledger: Ledger, clock: Cloc
     assert (sink.topics, sink.taken[1].attempt) == (["good", "bad"], 3)
 
 
+@sqlite_only("pauses and leases run by the database's clock there, which no test can turn")
 def test_a_failing_message_holds_back_its_own_key_only(ledger: Ledger, clock: Clock) -> None:
     """Later ones of its key wait, also those of the same batch; other keys, other spaces and none go on."""
     publish(ledger, "k1", "k2", key="k")
@@ -140,6 +145,7 @@ def test_a_failing_message_holds_back_its_own_key_only(ledger: Ledger, clock: Cl
     assert sink.topics == ["other", "elsewhere", "plain", "later", "k1", "k2", "k3"]
 
 
+@sqlite_only("pauses and leases run by the database's clock there, which no test can turn")
 def test_a_message_that_fails_too_often_is_parked(
     ledger: Ledger, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -167,6 +173,7 @@ def test_a_rejected_message_is_parked_at_once(ledger: Ledger) -> None:
     assert relay(ledger, sink) == RelayReport(delivered=1, parked=1, left=1)
 
 
+@sqlite_only("pauses and leases run by the database's clock there, which no test can turn")
 def test_an_outage_parks_nothing(ledger: Ledger, clock: Clock) -> None:
     """While the receiver is out of reach the relay stops trying, no attempt is counted, and others go first after."""
     publish(ledger, "a", "b")
@@ -183,6 +190,7 @@ def test_an_outage_parks_nothing(ledger: Ledger, clock: Clock) -> None:
     assert sink.taken[-1].attempt == 1
 
 
+@sqlite_only("pauses and leases run by the database's clock there, which no test can turn")
 def test_the_reason_is_kept_as_far_as_the_band_allows(ledger: Ledger) -> None:
     """GREEN keeps the text, AMBER our own sentence only, RED and BLACK the type."""
     bands = [band.value for band in Band]
@@ -290,6 +298,7 @@ def test_what_a_relay_has_is_left_alone_by_others(ledger: Ledger, clock: Clock) 
     assert inner.topics == ["free", "behind"]
 
 
+@sqlite_only("pauses and leases run by the database's clock there, which no test can turn")
 def test_a_late_acknowledgement_changes_nothing(ledger: Ledger, clock: Clock) -> None:
     """A sink that hangs beyond the lease loses its message to another relay, with all later ones of its batch."""
     publish(ledger, "a", "b", key="k")
@@ -309,6 +318,7 @@ def test_a_late_acknowledgement_changes_nothing(ledger: Ledger, clock: Clock) ->
     assert [entry.topic for entry in ledger.outbox.messages()] == ["c"]
 
 
+@sqlite_only("pauses and leases run by the database's clock there, which no test can turn")
 def test_a_late_failure_changes_nothing(ledger: Ledger, clock: Clock) -> None:
     """The same for one whose sink fails after another relay has taken over."""
     publish(ledger, "a")
@@ -372,7 +382,7 @@ def test_what_a_dead_relay_had_is_tried_alone(ledger: Ledger, clock: Clock, monk
 
     def alone(message: Message) -> None:
         entries = ledger.outbox.messages()
-        in_flight.append(sum(rows(ledger.path, "SELECT count(*) FROM uow_outbox WHERE owner != 'another'")[0]))
+        in_flight.append(sum(rows(address_of(ledger), "SELECT count(*) FROM uow_outbox WHERE owner != 'another'")[0]))
         sink(message)
         assert entries[0].attempts == 1, "the claim that lapsed was not counted"
 
@@ -381,6 +391,7 @@ def test_what_a_dead_relay_had_is_tried_alone(ledger: Ledger, clock: Clock, monk
     assert in_flight == [1, 1]
 
 
+@sqlite_only("pauses and leases run by the database's clock there, which no test can turn")
 def test_a_message_that_kills_every_relay_is_parked(ledger: Ledger, clock: Clock) -> None:
     """Claims that lapse count as attempts; the last one parks the message without trying it, and others live on."""
     publish(ledger, "killer", "good")
@@ -388,7 +399,7 @@ def test_a_message_that_kills_every_relay_is_parked(ledger: Ledger, clock: Clock
 
     def die(tx: Any) -> None:
         found = outbox_rows.claimable(tx, None, limit=1)
-        outbox_rows.claim(tx, found, clock.now_ms + 1_000)
+        outbox_rows.claim(tx, found, 1_000)
         if found[0].lapsed:
             outbox_rows.count_lapse(tx, replace(found[0], epoch=found[0].epoch + 1))
 
@@ -436,6 +447,7 @@ def test_a_waiting_relay_notices_what_others_commit(tmp_path: Path) -> None:
         assert ledger.outbox.messages() == []
 
 
+@sqlite_only("pauses and leases run by the database's clock there, which no test can turn")
 def test_a_relay_rests_while_its_receiver_is_out_of_reach(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses double up to the largest, and the first success ends the row of them."""
     publish(ledger, "a")
@@ -461,6 +473,7 @@ def test_a_relay_rests_while_its_receiver_is_out_of_reach(ledger: Ledger, monkey
     assert pauses == [0.5, 1.0, 2.0, 2.0]
 
 
+@sqlite_only("pauses and leases run by the database's clock there, which no test can turn")
 def test_a_waiting_relay_looks_again_though_nobody_commits(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was put off becomes due by time alone."""
     publish(ledger, "a")
@@ -551,6 +564,7 @@ def test_wrong_arguments_are_refused(ledger: Ledger, options: dict[str, Any]) ->
     assert sink.tried == []
 
 
+@sqlite_only("there no unit holds a lock that others need")
 def test_a_relay_is_no_part_of_a_unit_that_holds_the_lock(ledger: Ledger) -> None:
     """It would wait for itself."""
     publish(ledger, "a")

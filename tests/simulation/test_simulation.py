@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from memoryos_uow._protocol import transitions
+from memoryos_uow._protocol import Event, State, transitions
 from tests.simulation.__main__ import first_found, how_to_replay, main
 from tests.simulation.running import run
 from tests.simulation.world import Fault
@@ -57,6 +57,8 @@ NEAR: Final = {
     Fault.TAKEOVER_NOT_SYNCED: 2_150,
 }
 """Faults that one run in a thousand or fewer shows: from which seed to look, as ``--faults`` has told."""
+ELSEWHERE: Final = (Event.HELD, Event.SAVED, Event.UNDECIDED_FOUND)
+"""What happens to such a unit only: ``tests/model/last_resource.pml`` has it, and real servers in ``tests/postgres``."""
 WITHIN: Final = 300
 """So many seeds show any fault, from 0 or from `NEAR`."""
 
@@ -77,9 +79,10 @@ def test_no_seed_breaks_a_promise() -> None:
 
 
 def test_every_transition_of_the_protocol_is_taken() -> None:
-    """A few hundred runs take each row of the protocol's table."""
+    """A few hundred runs take each row of the protocol's table but those of units that another database decides."""
     counts = sum((run(seed).counts for seed in range(200)), Counter[str]())
-    assert {f"{state.name} {event.name}" for state, event in transitions()} <= counts.keys()
+    taken = {(s, e) for s, e in transitions() if s is not State.PREPARED and e not in ELSEWHERE}
+    assert {f"{state.name} {event.name}" for state, event in taken} <= counts.keys()
 
 
 @pytest.mark.parametrize("fault", Fault)

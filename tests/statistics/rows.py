@@ -131,7 +131,7 @@ def group(
         failed=statuses.count("failed"),
         rolled_back=statuses.count("rolled_back"),
         pending=statuses.count("pending"),
-        retries=sum(unit.retries for unit in told),
+        retries=sum(unit.retries for unit in told if unit.status != "failed"),
         writes=sum(writes for writes, _ in shares),
         bytes=sum(n_bytes for _, n_bytes in shares),
         execution=sorted_durations(timed),

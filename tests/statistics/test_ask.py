@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memoryos_uow import Ledger, UsageError
+from memoryos_uow._statistics import columns, look
 from tests.schema_files import make_1_0_0
 from tests.statistics.rows import Unit, failures, group, groups, make, put
 
@@ -127,6 +128,25 @@ def test_each_grouping_by_itself(tmp_path: Path, by: str) -> None:
                 assert asked(ledger, **question) == expected(some, question), question
 
 
+@pytest.mark.parametrize("by", [None, *BY])
+def test_few_units_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str | None) -> None:
+    """Units that are looked through in many steps are added up to the same answer, as are those taken away."""
+    monkeypatch.setattr(look, "_UNITS_AT_ONCE", 2)
+    monkeypatch.setattr(columns, "_BLOCK_UNITS", 3)
+    path = make(tmp_path / "ledger.db")
+    some = [
+        Unit(created=f"2026-12-01T0{number % 5}:{number:02}:00.000000Z", us=number, actor=f"a{number % 4}", space=space)
+        for number in range(40)
+        for space in (("alice", "bob") if number % 3 else ("alice",))
+    ]
+    put(path, some)
+    with Ledger.open(path) as ledger:
+        for space in ("alice", "bob", None):
+            for since in (None, "2026-12-01T00:30:00Z", "2026-12-01T04:20:00Z"):
+                question = {"space_id": space, "since": since, "by": by}
+                assert asked(ledger, **question) == expected(some, question), question
+
+
 def test_slowest_are_named_as_their_bands_allow(tmp_path: Path) -> None:
     """The ten slowest are listed, slowest first; a RED one without its space, a BLACK one not at all."""
     path = make(tmp_path / "ledger.db")
@@ -136,6 +156,22 @@ def test_slowest_are_named_as_their_bands_allow(tmp_path: Path) -> None:
     assert [one.execution_us for one in slowest] == [100, *range(19, 10, -1)]
     assert (slowest[0].band, slowest[0].space_id, slowest[1].space_id) == ("RED", None, "alice")
     assert (slowest[1].uow_id, slowest[1].commit_us) == ("unit-20", 9)
+
+
+def test_the_retries_of_a_run_are_counted_once(tmp_path: Path) -> None:
+    """Of a run of three attempts two are failed units, and the third one says that it was retried twice."""
+
+    def disturbed(uow: Any) -> None:
+        number = uow["notes"].get("a", 0)
+        if uow.retry_count < 2:
+            with ledger.unit(space_id="alice", band="GREEN", nested="independent") as other:
+                other["notes"].upsert("a", number + 10)
+        uow["notes"].upsert("a", number + 1)
+
+    with Ledger.open(tmp_path / "ledger.db") as ledger:
+        ledger.run(disturbed, space_id="alice", band="GREEN")
+        total = ledger.stats().total
+    assert (total.failed, total.committed, total.retries) == (2, 3, 2)
 
 
 def test_real_units_are_counted(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Driver:
 
     @property
     def home(self) -> Home:
-        return Home(None if self.url else self.directory, read_only=False)
+        return Home(self.directory, read_only=False)
 
     @contextmanager
     def transaction(self) -> Iterator[SQLiteTransaction]:
@@ -135,9 +135,13 @@ class On:
         payload, content = self.store.encode(verb, key, value, self.driver.limits)
         return Write(self.store.name, verb, key, payload, content, TS)
 
+    def facts(self) -> UnitFacts:
+        """What a store is told of the unit."""
+        return UnitFacts("0197b0f0-0000-7000-8000-000000000000", self.space, self.band, self.driver.limits)
+
     def commit(self, *writes: Write) -> list[Write]:
         """Prepare and apply `writes` and commit them as one unit."""
-        facts = UnitFacts("0197b0f0-0000-7000-8000-000000000000", self.space, self.band, self.driver.limits)
+        facts = self.facts()
         self.store.prepare(facts, writes)
         with self.driver.transaction() as tx:
             self.store.apply(tx, facts, self.driver.commit_seq + 1, writes)

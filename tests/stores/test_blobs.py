@@ -21,12 +21,15 @@ from memoryos_uow._records import Content
 from memoryos_uow.abc import MISSING, Capability, Home, Store
 from memoryos_uow.errors import RecordExists, RecordMissing, StoreError, StoreUnavailable, UsageError
 from memoryos_uow.stores import BlobStore
+from tests.both import both, sqlite_only
 from tests.stores.driver import SPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.stores.driver import Driver, On
+
+pytestmark = both
 
 POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="links, modes and limits of POSIX systems")
 SMALL = b"small"
@@ -101,6 +104,7 @@ def test_any_bytes_survive(driver: Driver, content: bytes, inline_below: int) ->
 )
 def test_bytes_like_values_are_copied(photos: On, value: Any) -> None:
     """What the caller does to the buffer afterwards does not count; `get` returns bytes."""
+    value = bytearray(value) if isinstance(value, bytearray) else value  # it runs twice
     write = photos.write("create", "k", value)
     if isinstance(value, bytearray):
         value[:] = b"xyz"
@@ -229,6 +233,7 @@ def test_a_damaged_file_is_noticed(photos: On, damage: Callable[[Path], object])
         "digest = upper(digest)",
     ],
 )
+@sqlite_only("PostgreSQL keeps no value of another type in a column")
 def test_a_tampered_row_is_noticed(photos: On, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     """Whatever a hostile ledger says of a blob, nothing outside the directory is opened and no bytes come back."""
     photos.create("large", LARGE)
@@ -337,7 +342,7 @@ def test_a_file_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
 # The directory
 
 
-@pytest.mark.parametrize("directory", ["", "a\0b", "\ud800", b"photos", None, 5, [], ("a",)])
+@pytest.mark.parametrize("directory", ["", "a\0b", "\ud800", b"photos", 5, [], ("a",)])
 def test_bad_directories_are_refused(directory: Any) -> None:
     """A directory is a path that can be written down."""
     with pytest.raises(UsageError):

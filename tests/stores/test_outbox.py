@@ -9,10 +9,13 @@ import pytest
 
 from memoryos_uow import Ledger, Limits, UsageError
 from memoryos_uow.stores._outbox import OutboxMessages
+from tests.both import address_of, both, sqlite_only
 from tests.units import MARKER, SPACE, OwnError, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = both
 
 GREEN = {"space_id": SPACE, "band": "GREEN"}
 OUTBOX = "SELECT uow_id, seq, space_id, band, topic, key, payload, state, attempts FROM uow_outbox ORDER BY id"
@@ -23,8 +26,8 @@ def test_a_message_lies_in_the_outbox_once_its_unit_is_committed(ledger: Ledger)
     with ledger.unit(**GREEN) as uow:
         uow.publish("note.updated", {"id": "n1", "ä": [1.5, None]}, key="n1")
         uow.publish("note.counted", 7)
-        assert rows(ledger.path, "SELECT count(*) FROM uow_outbox") == [(0,)]
-    assert rows(ledger.path, OUTBOX) == [
+        assert rows(address_of(ledger), "SELECT count(*) FROM uow_outbox") == [(0,)]
+    assert rows(address_of(ledger), OUTBOX) == [
         (uow.uow_id, 0, SPACE, "GREEN", "note.updated", "n1", '{"id":"n1","ä":[1.5,null]}', "waiting", 0),
         (uow.uow_id, 1, SPACE, "GREEN", "note.counted", None, "7", "waiting", 0),
     ]
@@ -62,7 +65,7 @@ def test_what_is_undone_is_not_published(ledger: Ledger) -> None:
         uow.publish("second", 3)
         uow["notes"].create("n", {})
         uow.publish("third", 4)
-    found = rows(ledger.path, "SELECT uow_id, seq, topic FROM uow_outbox ORDER BY id")
+    found = rows(address_of(ledger), "SELECT uow_id, seq, topic FROM uow_outbox ORDER BY id")
     assert found == [(uow.uow_id, 0, "first"), (uow.uow_id, 1, "second"), (uow.uow_id, 2, "third")]
 
 
@@ -72,7 +75,7 @@ def test_row_numbers_follow_the_order_of_commits(ledger: Ledger) -> None:
         early.publish("early", 1)
         with ledger.unit(**GREEN, nested="independent") as late:
             late.publish("late", 2)
-    assert rows(ledger.path, "SELECT topic, seq FROM uow_outbox ORDER BY id") == [("late", 0), ("early", 0)]
+    assert rows(address_of(ledger), "SELECT topic, seq FROM uow_outbox ORDER BY id") == [("late", 0), ("early", 0)]
 
 
 def test_a_later_change_of_the_payload_reaches_nobody(ledger: Ledger) -> None:
@@ -81,9 +84,10 @@ def test_a_later_change_of_the_payload_reaches_nobody(ledger: Ledger) -> None:
     with ledger.unit(**GREEN) as uow:
         uow.publish("t", payload)
         payload["n"] = 2
-    assert rows(ledger.path, "SELECT payload FROM uow_outbox") == [('{"n":1}',)]
+    assert rows(address_of(ledger), "SELECT payload FROM uow_outbox") == [('{"n":1}',)]
 
 
+@sqlite_only("statements are watched on SQLite's connection")
 def test_a_unit_that_publishes_nothing_pays_nothing(ledger: Ledger) -> None:
     """No statement of it touches the outbox."""
     seen: list[str] = []
@@ -130,7 +134,7 @@ def test_bad_messages_are_refused_when_published(tmp_path: Path, topic: Any, pay
             assert "Nothing was written" in (caught.value.hint or "")
             assert MARKER not in str(caught.value)
             uow.publish("fine", "x" * 98)
-        assert rows(ledger.path, "SELECT topic FROM uow_outbox") == [("fine",)]
+        assert rows(address_of(ledger), "SELECT topic FROM uow_outbox") == [("fine",)]
 
 
 def test_a_unit_that_is_over_publishes_nothing(ledger: Ledger) -> None:

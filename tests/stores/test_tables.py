@@ -19,12 +19,15 @@ from memoryos_uow.abc import ASK_THE_STORE, MISSING, Capability, Store
 from memoryos_uow.errors import RecordExists, RecordMissing, StoreError, UsageError
 from memoryos_uow.stores import TableStore
 from memoryos_uow.stores._row_values import row_content
+from tests.both import both, sqlite_only
 from tests.stores.driver import SPACE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.stores.driver import Driver, On
+
+pytestmark = both
 
 SECRET = "canary-5f1d"
 COLUMNS = {"id": "TEXT", "total": "INTEGER", "note": "TEXT", "weight": "REAL", "photo": "BLOB"}
@@ -281,6 +284,7 @@ def test_different_rows_have_different_contents(cells: list[object]) -> None:
     assert row_content(left) != row_content(right)
 
 
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_the_content_is_the_row_as_it_is_afterwards(driver: Driver) -> None:
     """Defaults, affinities and triggers of the table are in the content, which is filled in by the commit."""
     on = own(
@@ -314,6 +318,7 @@ def test_changes_by_plain_sql_change_the_version(orders: On) -> None:
     assert orders.version("k") == before
 
 
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_infinities_made_by_others_are_read(driver: Driver) -> None:
     """An infinity that plain SQL put into a row does not stop the row from being read or versioned."""
     ddl = "CREATE TABLE t (id TEXT PRIMARY KEY, r REAL)"
@@ -335,6 +340,7 @@ def test_infinities_made_by_others_are_read(driver: Driver) -> None:
     ],
 )
 @pytest.mark.parametrize("column", ["key", "space"])
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_twins_do_not_meet(driver: Driver, declared: str, stored: str, twin: str, column: str) -> None:
     """A key or space that only the column's type or collation takes for another one is another one, or is refused."""
     types = ("TEXT", declared) if column == "space" else (declared, "TEXT")
@@ -354,6 +360,7 @@ def test_twins_do_not_meet(driver: Driver, declared: str, stored: str, twin: str
     assert mine.keys() == [key]
 
 
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_a_key_that_a_column_would_change_is_refused(driver: Driver) -> None:
     """A new row whose key the column's type turns into another one is not written under that other one."""
     on = own(driver, "CREATE TABLE t (id INTEGER PRIMARY KEY, space_id TEXT)")
@@ -367,6 +374,7 @@ def test_a_key_that_a_column_would_change_is_refused(driver: Driver) -> None:
     on.update("17", on.get("17"))
 
 
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_rows_without_a_usable_key_are_passed_over(driver: Driver) -> None:
     """Rows of the application whose key is NULL, a blob or a float are not records; they do no harm."""
     on = own(
@@ -380,6 +388,7 @@ def test_rows_without_a_usable_key_are_passed_over(driver: Driver) -> None:
     assert (on.get("1.5"), on.get("7")) == (None, None)  # without a type, 7 and '7' differ to SQLite
 
 
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_another_space_is_never_overwritten(driver: Driver) -> None:
     """Where the key alone is unique, a second space cannot have it, not even where the table says REPLACE."""
     on = own(driver, "CREATE TABLE t (id TEXT UNIQUE ON CONFLICT REPLACE, space_id TEXT, n)")
@@ -403,6 +412,7 @@ def test_another_space_is_never_overwritten(driver: Driver) -> None:
         ("n TEXT NOT NULL ON CONFLICT ROLLBACK", {}, r"NOT NULL constraint failed: t\.n"),
     ],
 )
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_constraints_are_named_without_values(
     driver: Driver, columns: str, value: dict[str, Any], message: str
 ) -> None:
@@ -427,6 +437,7 @@ def test_constraints_are_named_without_values(
         ("AFTER INSERT ON t BEGIN UPDATE t SET id = 'other'; END", "turned the key into something else"),
     ],
 )
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_triggers_that_interfere(driver: Driver, trigger: str, message: str) -> None:
     """A trigger of the application that refuses, drops or renames a row ends the unit; its words are not repeated."""
     on = own(driver, "CREATE TABLE t (id TEXT PRIMARY KEY, space_id TEXT)", f"CREATE TRIGGER x {trigger}")
@@ -437,6 +448,7 @@ def test_triggers_that_interfere(driver: Driver, trigger: str, message: str) -> 
     assert driver.rows("SELECT count(*) FROM t") == [(0,)]
 
 
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_a_held_back_delete_is_noticed(driver: Driver) -> None:
     """A delete that a trigger swallows ends the unit instead of being reported as done."""
     on = own(driver, "CREATE TABLE t (id TEXT PRIMARY KEY, space_id TEXT)")
@@ -446,6 +458,7 @@ def test_a_held_back_delete_is_noticed(driver: Driver) -> None:
         on.delete("k")
 
 
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_strict_tables_name_the_column(driver: Driver) -> None:
     """A STRICT table refuses a value of the wrong type with the column's name."""
     if driver.rows("SELECT sqlite_version()")[0][0].split(".") < ["3", "37"]:
@@ -455,6 +468,7 @@ def test_strict_tables_name_the_column(driver: Driver) -> None:
         on.create("k", {"n": "abc"})
 
 
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_generated_columns_are_read_only(driver: Driver) -> None:
     """A column that the table computes is read with the row and refused when written."""
     on = own(driver, "CREATE TABLE t (id TEXT PRIMARY KEY, space_id TEXT, n INT, twice INT AS (n * 2) STORED)")
@@ -478,6 +492,7 @@ def test_generated_columns_are_read_only(driver: Driver) -> None:
         "CREATE TABLE T (n INT, id TEXT, space_id TEXT, UNIQUE (id, n), UNIQUE (space_id, id))",
     ],
 )
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_tables_with_a_unique_key_serve(driver: Driver, ddl: str) -> None:
     """A primary key or unique index over the key, alone or with the space, is what a table needs."""
     on = own(driver, ddl)
@@ -502,6 +517,7 @@ def test_tables_with_a_unique_key_serve(driver: Driver, ddl: str) -> None:
         ([], "has no table 't'"),
     ],
 )
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_tables_that_cannot_serve_are_refused(driver: Driver, ddl: list[str], message: str) -> None:
     """A table in which the key does not name one row is refused when the ledger is opened, with a way out."""
     driver.sql(*ddl)
@@ -511,6 +527,7 @@ def test_tables_that_cannot_serve_are_refused(driver: Driver, ddl: list[str], me
     assert driver.rows("SELECT count(*) FROM uow_stores") == [(0,)]
 
 
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_a_table_is_made_from_columns(driver: Driver) -> None:
     """A missing table is created with a primary key of space and key, and used as it is from then on."""
     store = TableStore("orders", key="id", columns={"id": "text", "n": "Integer not null"})
@@ -545,6 +562,7 @@ def test_columns_are_known_before_the_table_is_made() -> None:
         store.encode(Operation.CREATE, "k", {"m": 1}, Limits())
 
 
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_declared_columns_must_be_there(driver: Driver) -> None:
     """An existing table without a declared column is refused; more columns than declared are welcome."""
     driver.sql("CREATE TABLE orders (id TEXT PRIMARY KEY, space_id TEXT, extra)")
@@ -563,6 +581,7 @@ def test_new_columns_are_known_after_attaching_again(orders: On) -> None:
     assert orders.get("k")["extra"] == "x"
 
 
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_odd_column_names_of_the_application_are_quoted(driver: Driver) -> None:
     """Columns that the application called strangely can be read and written."""
     odd = ["two words", 'quo"te', "größe", "select", "a;b--", "rowid"]
@@ -588,6 +607,7 @@ def test_the_configuration_stays(driver: Driver) -> None:
             store.setup(tx, {"table": "t", "key": "id", "space_column": "space_id"})
 
 
+@sqlite_only("the table is made in SQLite's words; see tests/postgres/test_tables")
 def test_a_temporary_table_does_not_get_in_between(driver: Driver) -> None:
     """A temporary table of the same name on the connection is not mistaken for the application's table."""
     driver.sql("CREATE TABLE t (id TEXT PRIMARY KEY, space_id TEXT)", "CREATE TEMP TABLE t (id TEXT PRIMARY KEY, x)")

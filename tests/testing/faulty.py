@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from memoryos_uow._canonical import sha256_hex
 from memoryos_uow._records import Content, Found
-from memoryos_uow.abc import Capability
+from memoryos_uow.abc import Capability, Fate
 from memoryos_uow.errors import StoreError, StoreUnavailable
 from memoryos_uow.stores import BlobStore, DocumentStore, FileStore, SQLiteFileStore
 from memoryos_uow.stores._outside import Value
 from memoryos_uow.stores._strict_json import to_json
+from tests.deciding import DecidingFile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -307,6 +308,35 @@ class ErasesWhatIsNewer(Archive):
         super().erase_outside(space_id, key, version + 1_000_000)
 
 
+class Decides(DecidingFile):
+    def __init__(self) -> None:
+        super().__init__("subject")
+
+
+class GuessesItsFate(Decides):
+    """15: takes what it does not know for what will not be."""
+
+    def fate(self, uow_id: str) -> Fate:
+        with closing(self._connect()) as connection:
+            found = connection.execute("SELECT committed FROM marker WHERE uow_id = ?", (uow_id,)).fetchone()
+        return Fate.COMMITTED if found else Fate.ABORTED
+
+
+class DecidesWithoutAMark(Decides):
+    """15: commits, and cannot tell later."""
+
+    def decide(self, uow_id: str) -> None:
+        self.held[uow_id].execute("DELETE FROM marker")
+        super().decide(uow_id)
+
+
+class SavesTooLittle(Documents):
+    """16: what it loads is not what it saved."""
+
+    def load(self, saved: bytes) -> str:
+        return '{"n": 0}'
+
+
 FAULTY: dict[type[Store], int] = {
     ClaimsTooMuch: 12,
     AttachMakes: 1,
@@ -333,5 +363,8 @@ FAULTY: dict[type[Store], int] = {
     ClosesOnce: 11,
     TellsOneSpace: 13,
     ErasesWhatIsNewer: 14,
+    GuessesItsFate: 15,
+    DecidesWithoutAMark: 15,
+    SavesTooLittle: 16,
 }
 """Each faulty store with the number of the obligation that it breaks first."""

@@ -9,6 +9,7 @@ from memoryos_uow._copying.report import CopyProgress, CopyReport
 from memoryos_uow._copying.source import held
 from memoryos_uow._copying.target import Target
 from memoryos_uow._opening import check_timeout
+from memoryos_uow._verification.database import DatabaseVerifier
 from memoryos_uow.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _copied(here: Source, there: Target, tell: Callable[[CopyProgress], None]) -
         _write(here, there, tell)
         there.set_up_stores()
         _compare(here, there, tell)
-        _prove(here, there)
+        _prove(here, there, tell)
         there.finish()
     own = sum(here.counts[table.part().table] for table in here.own)
     return CopyReport(
@@ -122,10 +123,19 @@ def _differs(where: str, place: str) -> LedgerError:
     )
 
 
-def _prove(here: Source, there: Target) -> None:
-    root = there.root()
-    if root != here.root:
+def _prove(here: Source, there: Target, tell: Callable[[CopyProgress], None]) -> None:
+    """Recompute every receipt from the target's rows, and the root over them.
+
+    Raises:
+        LedgerError: something does not hold. Each row is the source's, so it does not hold there either.
+    """
+    total = sum(here.counts.values())
+    found = DatabaseVerifier(
+        there.engine, None, stores={}, live=False, progress=lambda step: tell(CopyProgress(step, total, total))
+    ).run()
+    if found.problems or found.root != here.root:
+        what = found.problems[0].detail if found.problems else f"The root is {found.root}, not {here.root}."
         raise LedgerError(
-            f"The root over the receipts in {there.place} is {root}, and the source's is {here.root}.",
-            hint="Do not use the copy. `memoryos-uow verify` says what is wrong with the source.",
+            f"{max(found.problems_total, 1):,} things about receipts do not hold, in the copy as in the source: {what}",
+            hint="The copy cannot be opened. `memoryos-uow verify` names all of them in the source.",
         )

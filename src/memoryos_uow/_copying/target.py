@@ -103,7 +103,7 @@ class Target:
         if _receipt_tree.root(reader).hex() != source.root:
             raise UsageError(
                 f"{self.place} is a copy of this ledger, and one of the two has gone on since.",
-                hint="Nothing was copied. To copy anew, empty the database first: units that only it has are lost then.",
+                hint="Nothing was copied. To copy anew, empty the database: units that only it has are lost then.",
             )
 
     @staticmethod
@@ -184,8 +184,8 @@ class Target:
                 # Not which record: its key is for nobody to see where its band says so.
                 raise UsageError(
                     f"One of the {len(rows):,} rows of {where} holds a value that PostgreSQL cannot keep"
-                    f" ({type(error).__name__}): the character U+0000 in a text, a number that is too large, or one type"
-                    " where another is declared.",
+                    f" ({type(error).__name__}): the character U+0000 in a text, a number that is too large, or one"
+                    " type where another is declared.",
                     hint="Change it in the source, then copy again: what was copied stays.",
                 ) from error
             raise translate(error, self.place, with_values=True) from error
@@ -212,11 +212,6 @@ class Target:
                 _opening.set_up_stores(self.engine, registry)
         finally:
             registry.close()
-
-    def root(self) -> str:
-        """Return the root over the receipts that are here."""
-        with self.engine.reader() as reader:
-            return _receipt_tree.root(reader).hex()
 
     def finish(self) -> None:
         """Be a ledger that can be opened: numbers go on behind those that are here."""

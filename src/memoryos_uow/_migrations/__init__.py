@@ -14,8 +14,21 @@ All functions take a plain ``sqlite3.Connection``, made with ``isolation_level=N
 
 from __future__ import annotations
 
-from memoryos_uow._migrations.down import migrate_down
+from typing import TYPE_CHECKING, Any
+
 from memoryos_uow._migrations.state import Kind, SchemaState, inspect
 from memoryos_uow._migrations.up import migrate_up, refuse_unfit
 
+if TYPE_CHECKING:
+    from memoryos_uow._migrations.down import migrate_down
+
 __all__ = ["Kind", "SchemaState", "inspect", "migrate_down", "migrate_up", "refuse_unfit"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the way down for who asks for it: opening a ledger never does."""
+    if name != "migrate_down":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from memoryos_uow._migrations.down import migrate_down  # noqa: PLC0415
+
+    return migrate_down

@@ -81,10 +81,11 @@ def _migrate(conn: Connection, place: str, origin: str | None, tell: Callable[[s
     if state.kind is Kind.CURRENT:
         return None
     refuse_unfit(state, place=place)
-    _refuse_foreign(conn, place)
     tell("creating tables")
     conn.execute(_schema.text(FILES.base))
-    _widen(conn)
+    have = shape.found(conn)
+    _refuse_foreign(conn, have, place)
+    _widen(conn, have)
     tell("adding columns and indexes")
     for name in (FILES.up, FILES.ledger, FILES.stores):
         conn.execute(_schema.text(name))
@@ -99,7 +100,7 @@ def _migrate(conn: Connection, place: str, origin: str | None, tell: Callable[[s
     return True
 
 
-def _refuse_foreign(conn: Connection, place: str) -> None:
+def _refuse_foreign(conn: Connection, have: shape.Shape, place: str) -> None:
     """Refuse a database that cannot hold our texts, or in which a table of the application's has a name of ours."""
     encoding = conn.execute("SELECT current_setting('server_encoding')").fetchall()[0][0]
     if encoding != "UTF8":
@@ -108,14 +109,13 @@ def _refuse_foreign(conn: Connection, place: str) -> None:
             hint="Nothing was changed. Create a database for the ledger with ENCODING 'UTF8'.",
         )
     own = [table for table in shape.expected().tables if table not in _schema.CONTRACT_TABLES]
-    missing = shape.lacking(shape.found(conn), (*own, "uow_receipts"))
+    missing = shape.lacking(have, (*own, "uow_receipts"))
     if missing:
         raise foreign(place, missing)
 
 
-def _widen(conn: Connection) -> None:
+def _widen(conn: Connection, have: shape.Shape) -> None:
     """Give the contract's columns, where somebody else made them, the types that can hold what this library writes."""
-    have = shape.found(conn)
     for table in _schema.CONTRACT_TABLES:
         wanted = shape.expected().tables[table]
         changes = [

@@ -16,7 +16,6 @@ from memoryos_uow._relay.arguments import coroutine_refused
 from memoryos_uow.errors import LedgerBusy, MessageRejected, SinkError, SinkUnavailable, UnitOfWorkError
 
 if TYPE_CHECKING:
-    import sqlite3
     import threading
 
     from memoryos_uow._relay.arguments import Sink
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 BATCH: Final = 100
 """Messages claimed at once."""
 POLL_S: Final = 0.05
-"""How often a relay without work asks whether somebody has committed: one PRAGMA, no lock."""
+"""How often a relay without work asks whether somebody has committed: one small question, no lock."""
 LOOK_EVERY: Final = 20
 """After so many times it looks in any case: a message may have become due, a relay may have died."""
 NOTE_EVERY_S: Final = 1.0
@@ -95,7 +94,7 @@ class _Relay:
         self._leased_ms = 0  # when the lease on what is claimed began, by the clock of this machine
         self._pauses = 0  # in a row
         self._rest_s = POLL_S
-        self._bell: tuple[sqlite3.Connection, int] | None = None
+        self._bell: object = None
         self._delivered = self._retried = self._parked = 0
 
     def run(self) -> RelayReport:
@@ -141,6 +140,7 @@ class _Relay:
         return self._deliver(claimed)
 
     def _claim(self, tx: EngineTransaction, claimed: list[Claimed], worn_out: list[Claimed]) -> None:
+        rows.exclude_others(tx)
         found = rows.claimable(tx, self._options.topics, limit=BATCH)
         # One that a dead relay had comes alone: it may be what killed it.
         alone = next((number for number, one in enumerate(found) if one.lapsed), len(found))
@@ -281,8 +281,7 @@ class _Relay:
     def _listen(self) -> bool:
         """Return whether anybody has committed since the last call, as far as can be told."""
         with self._engine.reader() as reader:
-            # The number means something on one connection only, so the connection belongs to what is compared.
-            heard = (reader.connection, reader.rows("PRAGMA data_version")[0][0])
+            heard = rows.bell(reader)
         changed, self._bell = heard != self._bell, heard
         return changed
 

@@ -11,14 +11,15 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from memoryos_uow import _ambient, _bands, _leases, _owner
+from memoryos_uow import _ambient, _bands, _catalog, _leases, _owner
 from memoryos_uow._messages import Message, OutboxEntry
-from memoryos_uow._names import Band
+from memoryos_uow._names import Band, Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from memoryos_uow.abc import Reader, Transaction
+    from memoryos_uow.engines._contract import EngineReader
 
 _CLAIM_IS_OURS: Final = "WHERE id = ? AND uow_id = ? AND epoch = ?"
 
@@ -29,29 +30,44 @@ def _free(row: str) -> str:
 
 
 def _relayed(row: str) -> str:
-    return f"(:topics IS NULL OR {row}.topic IN (SELECT value FROM json_each(:topics)))"  # noqa: S608 - a name from below
+    return f"(CAST(:topics AS TEXT) IS NULL OR {row}.topic IN (SELECT value FROM json_each(:topics)))"  # noqa: S608 - a name from below
 
 
-_CLAIMABLE: Final = f"""
+_ORDER: Final = {Dialect.SQLITE: "{0}.id", Dialect.POSTGRESQL: "{0}.stamp, {0}.id"}
+"""In which messages are delivered: of their units, and within a unit as they were published."""
+
+
+def _claimable(dialect: Dialect) -> str:
+    earlier = f"({_ORDER[dialect].format('e')}) < ({_ORDER[dialect].format('m')})"
+    return f"""
 SELECT m.id, m.uow_id, m.seq, m.space_id, m.band, m.topic, m.key, m.payload, m.created_ts, m.attempts, m.epoch,
   m.owner IS NOT NULL
 FROM uow_outbox AS m
 WHERE {_free("m")} AND {_relayed("m")} AND (m.key IS NULL OR NOT EXISTS (
   SELECT 1 FROM uow_outbox AS e
-  WHERE e.space_id = m.space_id AND e.key = m.key AND e.id < m.id AND {_relayed("e")} AND NOT {_free("e")}
+  WHERE e.space_id = m.space_id AND e.key = m.key AND {earlier} AND {_relayed("e")} AND NOT {_free("e")}
 ))
-ORDER BY m.id LIMIT :limit
+ORDER BY {_ORDER[dialect].format("m")} LIMIT :limit
 """  # noqa: S608 - conditions from above
+
+
+_CLAIMABLE: Final = {dialect: _claimable(dialect) for dialect in Dialect}
+_ALONE: Final = "SELECT 1 FROM uow_blocks WHERE name = 'outbox' FOR UPDATE"
+_NEWEST: Final = "SELECT id FROM uow_outbox ORDER BY stamp DESC, id DESC LIMIT 1"
 _COUNT: Final = f"SELECT count(*) FROM uow_outbox AS m WHERE {_relayed('m')}"  # noqa: S608 - a condition from above
-_LISTED: Final = f"""
+_BYTES: Final = {Dialect.SQLITE: "length(CAST(payload AS BLOB))", Dialect.POSTGRESQL: "octet_length(payload)"}
+_LISTED: Final = {
+    dialect: f"""
 SELECT uow_id || ':' || seq,
   CASE WHEN state = 'parked' THEN 'parked' WHEN owner IS NOT NULL AND lease_until_ms > :now THEN 'in flight'
     WHEN due_ms > :now THEN 'delayed' ELSE 'waiting' END,
-  band, space_id, topic, key, length(CAST(payload AS BLOB)), created_ts, attempts, error_type, error_message, error_ts
+  band, space_id, topic, key, {_BYTES[dialect]}, created_ts, attempts, error_type, error_message, error_ts
 FROM uow_outbox AS m
 WHERE {_relayed("m")} AND (:parked = 0 OR state = 'parked')
-ORDER BY id LIMIT :limit
+ORDER BY {_ORDER[dialect].format("m")} LIMIT :limit
 """  # noqa: S608 - a condition from above
+    for dialect in Dialect
+}
 _RETRY: Final = """
 UPDATE uow_outbox SET state = 'waiting', attempts = 0, due_ms = 0
 WHERE (state = 'parked' OR due_ms > 0) AND owner IS NULL
@@ -104,7 +120,7 @@ class Claimed:
 
 def _exist(reader: Reader) -> bool:
     """Say whether the ledger has an outbox: one that was never opened for writing with this library has none."""
-    return bool(reader.rows("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'uow_outbox'"))
+    return _catalog.has_table(reader, "uow_outbox")
 
 
 # Claims
@@ -117,7 +133,21 @@ def claimable(reader: Reader, topics: str | None, *, limit: int) -> list[Claimed
     owners = [row[0] for row in reader.rows("SELECT DISTINCT owner FROM uow_outbox WHERE owner IS NOT NULL")]
     gone = json.dumps([owner for owner in owners if _owner.is_gone(owner)])
     facts = {"now": _leases.now_ms(reader), "gone": gone, "topics": topics, "limit": limit}
-    return [Claimed(*row) for row in reader.rows(_CLAIMABLE, facts)]
+    return [Claimed(*row) for row in reader.rows(_CLAIMABLE[reader.dialect], facts)]
+
+
+def exclude_others(tx: Transaction) -> None:
+    """Have other relays wait with their claims until `tx` ends: else two would look, and take, past each other."""
+    if tx.dialect is Dialect.POSTGRESQL:
+        tx.execute(_ALONE)
+
+
+def bell(reader: EngineReader) -> object:
+    """Return something that changes when a message is published, or at least soon after."""
+    if reader.dialect is Dialect.SQLITE:
+        # SQLite's number means something on one connection only, so the connection belongs to what is compared.
+        return reader.connection, reader.rows("PRAGMA data_version")[0][0]
+    return reader.rows(_NEWEST)
 
 
 def claim(tx: Transaction, messages: Iterable[Claimed], lease_ms: int) -> None:
@@ -201,9 +231,9 @@ def listed(reader: Reader, topics: str | None, *, parked_only: bool, limit: int)
         "now": _leases.now_ms(reader),
         "topics": topics,
         "parked": int(parked_only),
-        "limit": limit,
+        "limit": None if limit < 0 and reader.dialect is Dialect.POSTGRESQL else limit,  # each its word for all
     }
-    return [OutboxEntry(*row) for row in reader.rows(_LISTED, facts)]
+    return [OutboxEntry(*row) for row in reader.rows(_LISTED[reader.dialect], facts)]
 
 
 # What operators do

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from memoryos_uow._names import Band
+from memoryos_uow._statistics import database
 from memoryos_uow._statistics.facts import NO_TIME, NONE, WITHHELD, key_of, microseconds
 from memoryos_uow._statistics.look import LENGTHS, Asked, Groups, look_through, take_away
 from memoryos_uow._statistics.side import forget, up_to_date
@@ -56,21 +57,23 @@ class Question:
 
 
 def statistics(
-    reader: Reader, path: Path, question: Question, *, basic: bool, progress: Callable[[str], None] | None = None
+    reader: Reader, path: Path | None, question: Question, *, basic: bool, progress: Callable[[str], None] | None = None
 ) -> Statistics:
-    """Answer a question about the ledger at `path`, of which `reader` reads the rows."""
+    """Answer a question about the ledger at `path`, of which `reader` reads the rows; None: it is in a database."""
     return several(reader, path, [question], basic=basic, progress=progress)[0]
 
 
 def several(
     reader: Reader,
-    path: Path,
+    path: Path | None,
     questions: Sequence[Question],
     *,
     basic: bool,
     progress: Callable[[str], None] | None = None,
 ) -> list[Statistics]:
     """Answer several questions about the same units, whatever is committed meanwhile."""
+    if path is None:
+        return database.several(reader, questions)
     for in_memory in (False, True):
         try:
             with up_to_date(reader, path, basic=basic, in_memory=in_memory, progress=progress) as tallies:

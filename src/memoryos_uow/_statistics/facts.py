@@ -60,6 +60,7 @@ class CountedUnit(NamedTuple):
     writes: int
     n_bytes: int
     retries: int
+    """0 for a failed one: if it was tried again, the next attempt's row counts it in."""
     error: tuple[str | None, str | None] | None
     """Of a failed unit its error's type and the store."""
     execution_us: int | None
@@ -113,7 +114,7 @@ def read_again(reader: Reader, numbers: Sequence[int], *, basic: bool) -> Iterat
 def _facts(reader: Reader, row: tuple[Any, ...], *, basic: bool) -> CountedUnit:
     number, status, created_ts, band, space, actor, n_bytes, retries, error, failed_store, n_stores, *rest = row
     commit_seq, execution_us, commit_us, first_write, write_count, store = rest
-    created = _utc(created_ts)
+    created = utc(created_ts)
     hour = NO_TIME if created is None else created[:13]
     error_type = _text(error)
     is_failed = status == Status.FAILED
@@ -139,7 +140,7 @@ def _facts(reader: Reader, row: tuple[Any, ...], *, basic: bool) -> CountedUnit:
             shares,
             write_count or 0,
             n_bytes or 0,
-            retries or 0,
+            0 if is_failed else retries or 0,
             (error_type, _text(failed_store)) if is_failed else None,
             execution_us,
             commit_us,
@@ -187,7 +188,7 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _utc(text: object) -> str | None:
+def utc(text: object) -> str | None:
     """Return a time in the form in which the ledger keeps times, so that texts compare as times do, or None."""
     try:
         moment = datetime.fromisoformat(text)  # type: ignore[arg-type]

@@ -120,10 +120,13 @@ def take_away(blocks: Blocks, asked: Asked, total: Tally, groups: Groups) -> Non
 
 def _edges(asked: Asked) -> Iterator[tuple[int | None, int | None]]:
     """Return the parts of hours in which the time asked for begins and ends."""
-    if asked.since is not None:
-        yield asked.since, asked.since // _US_PER_HOUR * _US_PER_HOUR + _US_PER_HOUR
-    if asked.until is not None:
-        yield asked.until // _US_PER_HOUR * _US_PER_HOUR, asked.until
+    since, until = asked.since, asked.until
+    if since is not None:
+        end = since // _US_PER_HOUR * _US_PER_HOUR + _US_PER_HOUR
+        yield since, end if until is None else min(end, until)
+    if until is not None:
+        begin = until // _US_PER_HOUR * _US_PER_HOUR
+        yield begin if since is None else max(begin, since), until
 
 
 class _Gathered:

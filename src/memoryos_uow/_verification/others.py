@@ -56,6 +56,8 @@ class OtherRows:
         for row in self._rows.unlogged():
             self.without_receipt += 1
             self._check_unlogged_row(row, is_old=first_unit is None or row.rowid < first_unit)
+        for write_id, uow_id in self._rows.strays():
+            self._findings.add("write_stray", f"The write {write_id} is none of its unit's writes.", uow_id=uow_id)
         for write_id, uow_id in self._rows.old_orphans(first_write):
             self._findings.add("write_stray", f"The write {write_id} names a unit that is not there.", uow_id=uow_id)
 

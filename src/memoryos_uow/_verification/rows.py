@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from memoryos_uow._names import Dialect
 from memoryos_uow.errors import LedgerCorrupt
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
-_UNIT_FORM: Final = (
+UNIT_FORM: Final = (
     "u.status, u.total_execution_time_ms, u.commit_time_ms, u.retry_count, u.recovery_attempted, u.envelope_id,"
     " u.error_type, u.error_message, u.failed_store, u.error_ts"
 )
@@ -86,42 +87,54 @@ class WriteRow(NamedTuple):
     """The leaf that is left of a write whose record was erased; None for all others."""
 
 
-_LOGGED: Final = (
-    "SELECT l.commit_seq, l.unit, l.space_seq, l.prev, l.context, l.context_nonce, l.nonce, l.writes_root,"  # noqa: S608
+LOGGED_COLUMNS: Final = (
+    "l.commit_seq, l.unit, l.space_seq, l.prev, l.context, l.context_nonce, l.nonce, l.writes_root,"
     " l.write_count, l.first_write, l.execution_us, l.commit_us, l.nodes, c.commit_seq IS NOT NULL, f.leaf,"
     " u.uow_id, u.created_ts, u.committed_ts,"
     " u.store_count, u.total_bytes_written, u.receipt_hash, u.receipt_signature, u.space_id, u.actor_id, u.device_id,"
-    f" u.correlation_id, u.band, u.contract_version, {_UNIT_FORM}"
+    f" u.correlation_id, u.band, u.contract_version, {UNIT_FORM}"
+)
+_LOGGED: Final = (
+    f"SELECT {LOGGED_COLUMNS}"  # noqa: S608
     " FROM uow_ledger AS l LEFT JOIN unit_of_work AS u ON u.rowid = l.unit"
     " LEFT JOIN uow_forgotten AS c ON c.commit_seq = l.commit_seq AND c.what = 'context'"
     " LEFT JOIN uow_forgotten AS f ON f.commit_seq = l.commit_seq AND f.what = 'unit' ORDER BY l.commit_seq"
 )
+WRITE_COLUMNS: Final = (
+    "w.uow_id, w.store_name, w.record_id, w.ts, w.operation_type, w.bytes_written, w.checksum, n.nonce, s.leaf"
+)
 _WRITES: Final = (
-    "SELECT w.id, w.uow_id, w.store_name, w.record_id, w.ts, w.operation_type, w.bytes_written, w.checksum, n.nonce,"
-    " s.leaf FROM uow_writes AS w LEFT JOIN uow_nonces AS n ON n.write_id = w.id"
+    f"SELECT w.id, {WRITE_COLUMNS} FROM uow_writes AS w LEFT JOIN uow_nonces AS n ON n.write_id = w.id"  # noqa: S608
     " LEFT JOIN uow_sealed AS s ON s.write_id = w.id ORDER BY w.id"
 )
 # A space's units in the order of their commits are numbered from 1, each with the receipt of the one before. The
 # receipt hash is text in the specification's table, and bytes in ours.
-_PREV: Final = "CASE typeof(l.prev) WHEN 'null' THEN NULL WHEN 'blob' THEN lower(hex(l.prev)) ELSE '' END"
+_PREV: Final = {
+    Dialect.SQLITE: "CASE typeof(l.prev) WHEN 'null' THEN NULL WHEN 'blob' THEN lower(hex(l.prev)) ELSE '' END",
+    Dialect.POSTGRESQL: "lower(hex(l.prev))",
+}
+_HEAD: Final = {
+    Dialect.SQLITE: "typeof(s.head) IS NOT 'blob' OR lower(hex(s.head)) IS NOT x.receipt_hash",
+    Dialect.POSTGRESQL: "lower(hex(s.head)) IS NOT x.receipt_hash",
+}
 # The last of them is what is recorded as the end of its space.
-_CHAIN: Final = f"""
+_CHAIN: Final = """
 SELECT x.uow_id, x.band, x.space_seq IS NOT x.place OR x.prev IS NOT x.before FROM (
-  SELECT u.uow_id, u.band, u.space_id, u.receipt_hash, l.space_seq, {_PREV} AS prev, row_number() OVER space AS place,
+  SELECT u.uow_id, u.band, u.space_id, u.receipt_hash, l.space_seq, {prev} AS prev, row_number() OVER space AS place,
     lag(u.receipt_hash) OVER space AS before, lead(l.commit_seq) OVER space AS after
   FROM uow_ledger AS l JOIN unit_of_work AS u ON u.rowid = l.unit
-  WHERE ?1 IS NULL OR u.space_id = ?1
+  WHERE CAST(?1 AS TEXT) IS NULL OR u.space_id = ?1
   WINDOW space AS (PARTITION BY u.space_id ORDER BY l.commit_seq)
 ) AS x LEFT JOIN uow_spaces AS s ON x.after IS NULL AND s.space_id = x.space_id
 WHERE x.space_seq IS NOT x.place OR x.prev IS NOT x.before OR (x.after IS NULL AND (s.space_seq IS NOT x.space_seq
-  OR typeof(s.head) IS NOT 'blob' OR lower(hex(s.head)) IS NOT x.receipt_hash))
-"""  # noqa: S608 - our own text
+  OR {head}))
+"""
 _STRANGE_ENDS: Final = """
-SELECT s.space_id FROM uow_spaces AS s WHERE (?1 IS NULL OR s.space_id = ?1)
+SELECT s.space_id FROM uow_spaces AS s WHERE (CAST(?1 AS TEXT) IS NULL OR s.space_id = ?1)
 AND NOT EXISTS (SELECT 1 FROM unit_of_work AS u JOIN uow_ledger AS l ON l.unit = u.rowid WHERE u.space_id = s.space_id)
 """
 _UNLOGGED: Final = (
-    f"SELECT u.rowid, u.uow_id, u.band, u.receipt_hash, u.receipt_signature, u.created_ts, {_UNIT_FORM}"  # noqa: S608
+    f"SELECT u.rowid, u.uow_id, u.band, u.receipt_hash, u.receipt_signature, u.created_ts, {UNIT_FORM}"  # noqa: S608
     " FROM unit_of_work AS u LEFT JOIN uow_ledger AS l ON l.unit = u.rowid"
     " WHERE l.unit IS NULL ORDER BY u.rowid"
 )
@@ -185,6 +198,14 @@ class VerifierRows:
         """Yield every write with its nonce, in the order of ids."""
         return rising(self.reader.stream(_WRITES), WriteRow, "uow_writes")
 
+    def pending(self) -> VerifierRows | None:
+        """Return the same questions about units that have no number in the log yet; None where there are none ever."""
+        return None
+
+    def strays(self) -> Iterator[tuple[Any, ...]]:
+        """Yield id and unit of writes in no unit's range, where the walk along the log does not meet them."""
+        return iter(())
+
     def beginning(self) -> tuple[Any, Any] | None:
         """Return where receipts begin: row number of the first unit with one, and id of its first write."""
         found = self.reader.rows(_BEGINNING)
@@ -196,12 +217,14 @@ class VerifierRows:
 
     def broken_links(self, space_id: str | None) -> Iterator[tuple[Any, ...]]:
         """Yield units that do not fit into their space's history: id, band, and 1 for number or link, 0 for its end."""
-        return self.reader.stream(_CHAIN, (space_id,))
+        dialect = self.reader.dialect
+        return self.reader.stream(_CHAIN.format(prev=_PREV[dialect], head=_HEAD[dialect]), (space_id,))
 
     def ends(self, space_id: str | None) -> Iterator[tuple[Any, ...]]:
         """Yield the recorded end of each space: the space, its last number, and the hash of its last receipt."""
         return self.reader.stream(
-            "SELECT space_id, space_seq, head FROM uow_spaces WHERE ?1 IS NULL OR space_id = ?1", (space_id,)
+            "SELECT space_id, space_seq, head FROM uow_spaces WHERE CAST(?1 AS TEXT) IS NULL OR space_id = ?1",
+            (space_id,),
         )
 
     def strange_ends(self, space_id: str | None) -> list[Any]:

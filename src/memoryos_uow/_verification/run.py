@@ -15,7 +15,7 @@ from memoryos_uow._verification.others import OtherRows
 from memoryos_uow._verification.rows import VerifierRows
 from memoryos_uow._verification.scratch import Scratch
 from memoryos_uow._verification.stores import reached_stores
-from memoryos_uow._verification.units import UnitWalk
+from memoryos_uow._verification.units import PendingWalk, UnitWalk
 from memoryos_uow.engines._transaction import SQLiteReader
 from memoryos_uow.errors import UnitOfWorkError, UsageError, VerificationError
 from memoryos_uow.verification import StoreCheck, Verification, VerificationLevel
@@ -23,6 +23,7 @@ from memoryos_uow.verification import StoreCheck, Verification, VerificationLeve
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from memoryos_uow._band_keys import ContentKey
@@ -36,13 +37,11 @@ _CACHE_KIB: Final = 8_000  # several steps read the same neighbourhoods at once
 _LENIENT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class Verifier:
-    """One verification of one ledger; `run` does it."""
+class Verifying:
+    """One verification of one ledger; `run` does it. What depends on where the ledger lives is left to two others."""
 
     def __init__(
         self,
-        connect: Callable[[], sqlite3.Connection],
-        path: Path,
         *,
         stores: Mapping[str, Store],
         space_id: str | None = None,
@@ -54,8 +53,6 @@ class Verifier:
         content_key: ContentKey | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
-        self._connect = connect
-        self._path = path
         self._stores = stores
         self._space = space_id
         self._kept = None if checkpoint is None else _checkpoint(checkpoint)
@@ -80,13 +77,16 @@ class Verifier:
 
     def _run(self, *, lenient: bool) -> Verification:
         findings = Findings(lenient=lenient)
-        released = _released_head.read(self._path)  # before the snapshot, which then cannot be older
-        with self._snapshot(lenient=lenient) as reader, Scratch() as scratch:
-            rows = VerifierRows(reader)
+        kept = self._kept_beside()
+        released = (
+            None if kept is None else _released_head.read(kept)
+        )  # before the snapshot, which then cannot be older
+        with self._snapshot(lenient=lenient) as rows, Scratch() as scratch:
             self._check_file(rows, findings)
             claims = Claims(scratch, only=self._only, content_key=self._content_key) if self._live else None
             chains = Chains(rows, findings, space_id=self._space)
             walk, log = self._walk(rows, findings, claims, chains)
+            pending = self._walk_pending(rows, findings, claims)
             self._check_released(rows, findings, log, released)
             self._tell("comparing histories of spaces, and rows outside the log")
             others = OtherRows(rows, findings, chains, space_id=self._space, whole=walk.complete)
@@ -105,38 +105,35 @@ class Verifier:
             spaces=others.spaces,
             erased=walk.erased,
             without_receipt=others.without_receipt,
+            pending=pending,
+            files_checked=self.checks_files,
             signed_units=log.signed_units,
             key_given=self._trusted is not None,
             root=log.tree.root().hex(),
             stores=checked,
         )
 
-    @contextmanager
-    def _snapshot(self, *, lenient: bool) -> Iterator[SQLiteReader]:
-        """Lend a reader whose every query sees the ledger as it is now, whoever writes meanwhile."""
-        with closing(self._connect()) as connection:
-            connection.execute("PRAGMA query_only = ON")
-            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            if lenient:
-                connection.text_factory = _LENIENT
-            connection.execute("BEGIN")
-            reader = SQLiteReader(connection, str(self._path))
-            try:
-                yield reader
-            finally:
-                reader.give_back()
+    # Where the ledger lives
+
+    checks_files = False
+    """Whether step 1 looks at pages and indexes."""
+
+    def _snapshot(self, *, lenient: bool) -> AbstractContextManager[VerifierRows]:
+        """Lend rows whose every query sees the ledger as it is now, whoever writes meanwhile."""
+        raise NotImplementedError
+
+    def _kept_beside(self) -> Path | None:
+        """Return beside which path the head that was released last is kept; None where it is not."""
+        raise NotImplementedError
+
+    def _directory(self) -> Path | None:
+        """Return where stores keep what is beside the ledger; None for one in a database."""
+        raise NotImplementedError
 
     # Step 1
 
     def _check_file(self, rows: VerifierRows, findings: Findings) -> None:
-        self._tell("checking the file's pages and indexes")
-        try:
-            problems = rows.problems_of_file(FILE_PROBLEMS_MAX)
-        except UnitOfWorkError as damage:
-            findings.add_damage(damage, "The file")
-            return
-        for problem in problems:
-            findings.add("file", f"SQLite reports: {problem}")
+        """Check what the rows are kept in."""
 
     # Steps 2 to 7
 
@@ -168,6 +165,20 @@ class Verifier:
             log.finish()
         return walk, log
 
+    def _walk_pending(self, rows: VerifierRows, findings: Findings, claims: Claims | None) -> int:
+        """Check the units that have no number in the log yet; return how many there are: none in a file."""
+        waiting = rows.pending()
+        if waiting is None:
+            return 0
+        walk = PendingWalk(
+            waiting,
+            findings,
+            origin=None,
+            space_id=self._space,
+            on_write=None if claims is None else claims.note,
+        )
+        return sum(1 for _ in walk.entries())
+
     @staticmethod
     def _about(rows: VerifierRows, findings: Findings) -> tuple[object, list[Any], list[Any], int]:
         """Return origin, keys, epochs and number of units, as far as they can be read."""
@@ -190,7 +201,7 @@ class Verifier:
     def _check_released(self, rows: VerifierRows, findings: Findings, log: LogCheck, released: Released | None) -> None:
         """Compare the log with the head that lies beside the file: an older copy that was put back is shorter."""
         try:
-            rollback = _epochs.find_rollback(rows.reader, log.origin, released, self._path)
+            rollback = _epochs.find_rollback(rows.reader, log.origin, released, self._kept_beside())
         except UnitOfWorkError as damage:
             findings.add_damage(damage, "The receipt log")
             return
@@ -215,7 +226,7 @@ class Verifier:
             if isinstance(damage, UsageError) and self._gone:
                 raise
             findings.add_damage(damage, "The table uow_writes")
-        with reached_stores(rows.reader, self._path.parent, self._stores) as (stores, unreachable):
+        with reached_stores(rows.reader, self._directory(), self._stores) as (stores, unreachable):
             wanted = {name: store for name, store in stores.items() if self._only is None or name in self._only}
             failed = {name: error for name, error in unreachable.items() if self._only is None or name in self._only}
             check = LiveCheck(
@@ -243,8 +254,8 @@ class Verifier:
 
     def _is_newer(self, newest: int, store: str, key: str) -> bool:
         """Say whether a unit has written the record since the snapshot was taken."""
-        with self._snapshot(lenient=True) as reader:
-            return VerifierRows(reader).written_since(newest, store, key)
+        with self._snapshot(lenient=True) as rows:
+            return rows.written_since(newest, store, key)
 
     def _level(self, findings: Findings, log: LogCheck) -> VerificationLevel:
         if findings.total:
@@ -254,6 +265,48 @@ class Verifier:
         if log.tree.size and log.signed_units == log.tree.size:
             return VerificationLevel.SIGNED
         return VerificationLevel.HASHED
+
+
+class Verifier(Verifying):
+    """One verification of a ledger in a file."""
+
+    checks_files = True
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], path: Path, **asked: Any) -> None:
+        """Verify the ledger at `path`, to which `connect` opens connections; what is `asked` as `Verifying` has it."""
+        super().__init__(**asked)
+        self._connect = connect
+        self._path = path
+
+    @contextmanager
+    def _snapshot(self, *, lenient: bool) -> Iterator[VerifierRows]:
+        with closing(self._connect()) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            if lenient:
+                connection.text_factory = _LENIENT
+            connection.execute("BEGIN")
+            reader = SQLiteReader(connection, str(self._path))
+            try:
+                yield VerifierRows(reader)
+            finally:
+                reader.give_back()
+
+    def _kept_beside(self) -> Path | None:
+        return self._path
+
+    def _directory(self) -> Path | None:
+        return self._path.parent
+
+    def _check_file(self, rows: VerifierRows, findings: Findings) -> None:
+        self._tell("checking the file's pages and indexes")
+        try:
+            problems = rows.problems_of_file(FILE_PROBLEMS_MAX)
+        except UnitOfWorkError as damage:
+            findings.add_damage(damage, "The file")
+            return
+        for problem in problems:
+            findings.add("file", f"SQLite reports: {problem}")
 
 
 def _checkpoint(text: str) -> Kept:

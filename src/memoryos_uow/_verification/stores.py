@@ -6,6 +6,7 @@ import json
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from memoryos_uow._catalog import has_table
 from memoryos_uow.abc import Home
 from memoryos_uow.errors import StoreError, UnitOfWorkError
 from memoryos_uow.stores._kinds import recorded_store
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reached_stores(
-    reader: Reader, directory: Path, registered: Mapping[str, Store]
+    reader: Reader, directory: Path | None, registered: Mapping[str, Store]
 ) -> Iterator[tuple[dict[str, Store], dict[str, UnitOfWorkError]]]:
     """Lend the stores by name, and for those that cannot be reached the reason.
 
@@ -53,12 +54,12 @@ def reached_stores(
 
 
 def _recorded(reader: Reader) -> list[tuple[object, object, object]]:
-    if not reader.rows("SELECT 1 FROM sqlite_schema WHERE name = 'uow_stores'"):
+    if not has_table(reader, "uow_stores"):
         return []
     return [(name, kind, config) for name, kind, config in reader.rows("SELECT name, kind, config FROM uow_stores")]
 
 
-def _attached(reader: Reader, directory: Path, name: str, kind: str, config: object) -> Store | None:
+def _attached(reader: Reader, directory: Path | None, name: str, kind: str, config: object) -> Store | None:
     """Return the store that is recorded so, ready for reading; None if no such kind is installed."""
     try:
         recorded = json.loads(str(config))

@@ -265,3 +265,12 @@ class UnitWalk:
 
     def _add(self, row: LoggedRow, rule: str, detail: str) -> None:
         self._findings.add(rule, detail, uow_id=row.uow_id, band=row.band)
+
+
+class PendingWalk(UnitWalk):
+    """The same along the units that are committed and not numbered yet: there is no receipt to compare them with."""
+
+    def _leaf_of(self, row: LoggedRow, *, quiet: bool = False) -> bytes | None:
+        if not quiet and (row.receipt_hash is not None or row.receipt_signature is not None):
+            self._add(row, "unlogged", "The unit has a receipt that the log does not have.")
+        return None

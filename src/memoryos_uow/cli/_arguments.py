@@ -120,6 +120,18 @@ def since_option(command: F) -> F:
     )(command)
 
 
+def output_option(words: str) -> Callable[[F], F]:
+    """Return what gives a command the option --output: a file, or None for stdout, which ``-`` stands for as well."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        callback=lambda _context, _parameter, path: None if str(path) == "-" else path,
+        help=words,
+    )
+
+
 def json_option(command: F) -> F:
     """Give `command` the option --json."""
     return click.option("as_json", "--json", is_flag=True, help="Print JSON instead of text for people.")(command)

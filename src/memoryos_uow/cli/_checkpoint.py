@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from memoryos_uow import _notes, _sshsig
-from memoryos_uow.cli._arguments import busy_timeout_option, ledger_argument
+from memoryos_uow.cli._arguments import busy_timeout_option, ledger_argument, output_option
 from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import note
 from memoryos_uow.ledger import Ledger
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     ),
 )
 @ledger_argument
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Where it goes.")
+@output_option("Where it goes.")
 @click.option(
     "--ssh-sign",
     "key",

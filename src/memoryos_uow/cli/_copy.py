@@ -37,8 +37,8 @@ def copy(source: str, target: str, *, as_json: bool, busy_timeout: float) -> Non
     """Copy the ledger in the file SOURCE, with what its stores hold, to the empty database at the address TARGET.
 
     Units of other programs on SOURCE wait meanwhile. Interrupted or killed, the same command goes on where it was;
-    until the copy is whole, nothing can open it. At the end every row is compared, and the root over all receipts has to be
-    the same. TARGET is then the same ledger under another address: keep no program writing to SOURCE.
+    until the copy is whole, nothing can open it. At the end every row is compared, and the root over all receipts has
+    to be the same. TARGET is then the same ledger under another address: keep no program writing to SOURCE.
     """
     existing_file(source)
     with Steps("Copying") as steps:

@@ -15,7 +15,7 @@ import click
 from memoryos_uow import _exporting, _notes
 from memoryos_uow._names import check_identifier
 from memoryos_uow._terminal import count, printable
-from memoryos_uow.cli._arguments import busy_timeout_option, json_option, ledger_argument
+from memoryos_uow.cli._arguments import busy_timeout_option, json_option, ledger_argument, output_option
 from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import note, print_json
 from memoryos_uow.cli._reading import reading
@@ -42,9 +42,7 @@ _LINE_CHARACTERS_MAX: Final = 1 << 28
 )
 @ledger_argument
 @click.option("--space", "space_id", required=True, metavar="ID", help="Whose history.")
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Where it goes; or stdout."
-)
+@output_option("Where it goes; or stdout.")
 @busy_timeout_option
 def export(ledger: LedgerPlace, *, space_id: str, output: Path | None, busy_timeout: float) -> None:
     """Write every unit of a space of LEDGER, oldest first, one line of JSON for each: record, receipt and proof.

@@ -44,7 +44,7 @@ WITHHELD: Final = "(withheld)"
     ),
 )
 @ledger_argument
-@click.option("--space", "space_id", metavar="ID", help="Only units of this space.")
+@click.option("--space", "space_id", metavar="ID", help="Only GREEN and AMBER units of this space.")
 @band_option
 @click.option(
     "--status",
@@ -54,10 +54,16 @@ WITHHELD: Final = "(withheld)"
 )
 @click.option("--failed", is_flag=True, help="The same as --status failed.")
 @click.option(
-    "--slow", "slow_ms", type=click.IntRange(min=0), metavar="MS", help="Only units that took at least so long."
+    "--slow",
+    "slow_ms",
+    type=click.IntRange(min=0),
+    metavar="MS",
+    help="Only units that took at least so long; never BLACK ones.",
 )
-@click.option("--actor", "actor_id", metavar="ID", help="Only units of this actor.")
-@click.option("--correlation", "correlation_id", metavar="ID", help="Only units with this correlation id.")
+@click.option("--actor", "actor_id", metavar="ID", help="Only GREEN units of this actor.")
+@click.option(
+    "--correlation", "correlation_id", metavar="ID", help="Only GREEN and AMBER units with this correlation id."
+)
 @since_option
 @click.option(
     "--limit", type=click.IntRange(min=0), default=50, metavar="N", help="How many at most; default 50, 0 means all."
@@ -79,7 +85,8 @@ def list_units(
 ) -> None:
     """List the newest units of LEDGER, newest first: committed, failed and rolled back.
 
-    Of a unit no more is shown than its band allows. MS is how long the unit took, in whole milliseconds.
+    Of a unit no more is shown than its band allows, and none is found by what its band keeps back. MS is how long the
+    unit took, in whole milliseconds.
     """
     wanted = {name: value for name, value in filters.items() if value is not None}
     if failed and wanted.setdefault("status", Status.FAILED.value) != Status.FAILED:

@@ -69,7 +69,7 @@ class Program(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, where a reader that went away can still be dealt with
         except click.ClickException as error:
-            error.message = _ADDRESS.sub(r"\1...", error.message)
+            vars(error)["message"] = _ADDRESS.sub(r"\1...", error.message)
             raise
         except click.exceptions.Exit:
             raise

@@ -9,7 +9,7 @@ import click
 
 from memoryos_uow import _proving
 from memoryos_uow._terminal import printable
-from memoryos_uow.cli._arguments import busy_timeout_option, ledger_argument
+from memoryos_uow.cli._arguments import busy_timeout_option, ledger_argument, output_option
 from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import note
 from memoryos_uow.cli._reading import reading
@@ -34,9 +34,7 @@ def beside(path: Path, write: int) -> Path:
 @ledger_argument
 @click.argument("uow_id", metavar="UOW_ID")
 @click.option("--write", type=click.IntRange(min=0), metavar="N", help="Prove write N as well; the first is 0.")
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Where the proof goes."
-)
+@output_option("Where the proof goes.")
 @click.option(
     "--entry", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Where the receipt goes."
 )

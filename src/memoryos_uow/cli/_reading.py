@@ -22,6 +22,7 @@ from memoryos_uow._relay import rows as _outbox_rows
 from memoryos_uow._relay.arguments import check_topics
 from memoryos_uow._rows import LedgerRows
 from memoryos_uow.cli._reading_postgres import reading_database
+from memoryos_uow.cli._withheld import bands_that_show
 from memoryos_uow.engines._place import is_settled, is_writable
 from memoryos_uow.engines._sqlite_errors import translated
 from memoryos_uow.engines._transaction import SQLiteReader
@@ -42,6 +43,7 @@ PART_CHARACTERS_MIN: Final = 4
 """The least of an id that stands for it."""
 
 _CANDIDATES_SHOWN: Final = 3
+_ALL: Final = 2**62
 _ENDS_WITH: Final = {
     Dialect.SQLITE: "substr(uow_id, -length(?1)) = ?1",
     Dialect.POSTGRESQL: "right(uow_id, length(?1)) = ?1",
@@ -61,8 +63,14 @@ class ReadLedger:
     def units(
         self, filters: dict[str, str], *, since: str | None, limit: int, slow_ms: int | None = None
     ) -> list[UnitRecord]:
-        """Return the newest units that match, newest first, without their writes; a negative `limit` means all."""
-        return self._rows.units(self._reader, filters, since=since, limit=limit, slow_ms=slow_ms)
+        """Return the newest units that match, newest first, without their writes; a negative `limit` means all.
+
+        Units whose band does not show what is asked for do not match.
+        """
+        columns = [*filters, *(() if slow_ms is None else ("total_execution_time_ms",))]
+        return self._rows.units(
+            self._reader, filters, since=since, limit=_at_most(limit), slow_ms=slow_ms, bands=bands_that_show(columns)
+        )
 
     def count(self) -> int:
         """Return how many units the ledger has."""
@@ -92,7 +100,7 @@ class ReadLedger:
 
     def outbox(self, topics: Iterable[str] | None, *, parked_only: bool, limit: int) -> list[OutboxEntry]:
         """Return the oldest undelivered messages, oldest first; a negative `limit` means all."""
-        return _outbox_rows.listed(self._reader, check_topics(topics), parked_only=parked_only, limit=limit)
+        return _outbox_rows.listed(self._reader, check_topics(topics), parked_only=parked_only, limit=_at_most(limit))
 
     def history(self, space_id: str) -> Iterator[ExportedUnit]:
         """Yield every unit of a space, oldest first, with receipt and proof."""
@@ -128,6 +136,11 @@ class ReadLedger:
             if found:
                 return str(found[0])
         raise _no_unit(part)
+
+
+def _at_most(limit: int) -> int:
+    """Return how many rows to ask for; SQLite alone takes a negative number for all."""
+    return limit if limit >= 0 else _ALL
 
 
 def _no_unit(part: str) -> UsageError:

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def connected(address: str, *, busy_timeout_s: float) -> Iterator[PostgresEngine]:
+def connected(
+    address: str, *, busy_timeout_s: float, durability: Durability = Durability.FULL
+) -> Iterator[PostgresEngine]:
     """Lend connections to the database at `address`, whatever it holds.
 
     Raises:
         UsageError: the address cannot be read, or psycopg is not installed.
         LedgerError: the server is out of reach, refuses the user, or is too old.
     """
-    engine = PostgresEngine.open(address, durability=Durability.FULL, busy_timeout_s=busy_timeout_s)
+    engine = PostgresEngine.open(address, durability=durability, busy_timeout_s=busy_timeout_s)
     try:
         yield engine
     finally:
@@ -46,7 +48,8 @@ def reading_database(address: str, *, busy_timeout_s: float) -> Iterator[tuple[E
         SchemaTooNew: a later version of this library wrote it.
         LedgerError: it is no ledger of 1.1.0, or the server is out of reach.
     """
-    with connected(address, busy_timeout_s=busy_timeout_s) as engine:
+    # Whether commits there are durable is nothing to somebody who makes none.
+    with connected(address, busy_timeout_s=busy_timeout_s, durability=Durability.NORMAL) as engine:
         refuse_unreadable(engine)
         with engine.reader() as reader:
             yield reader, PostgresRows(engine), engine.place

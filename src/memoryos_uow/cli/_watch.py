@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from memoryos_uow import _ambient
+from memoryos_uow._names import Band
 from memoryos_uow._statistics import counted, durations, newest_row
 from memoryos_uow._terminal import EMPTY, cut, printable, screen_width
 from memoryos_uow.cli._arguments import busy_timeout_option, ledger_argument
@@ -21,6 +22,7 @@ from memoryos_uow.cli._command import Command
 from memoryos_uow.cli._output import note, note_basic, print_json
 from memoryos_uow.cli._reading import reading
 from memoryos_uow.cli._stats import duration
+from memoryos_uow.cli._withheld import to_the_minute
 from memoryos_uow.errors import LedgerBusy, LedgerError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from memoryos_uow.cli._arguments import LedgerPlace
     from memoryos_uow.cli._reading import ReadLedger
 
+_HEADINGS: Final = "TIME       UNITS/S   NEW  FAILED  IN DOUBT        P50        P95        P99"
 _WINDOW_S: Final = 60.0
 _FAILURES_SHOWN: Final = 5
 _AT_ONCE_MAX: Final = 100_000
@@ -168,7 +171,7 @@ class Watching:
         error_type, store = one.error or (None, None)
         return {
             "uow_id": str(found[0][0]) if found else None,
-            "created_ts": one.created,
+            "created_ts": to_the_minute(one.created) if one.band == Band.BLACK else one.created,
             "error_type": error_type,
             "failed_store": store,
         }
@@ -184,7 +187,8 @@ def _show(look: Look, screen: _Screen | None, *, nl: bool, first: bool) -> None:
         screen.update(look)
     else:
         if first:
-            click.echo("TIME       UNITS/S   NEW  FAILED  IN DOUBT        P50        P95        P99")
+            room = screen_width()
+            click.echo(_HEADINGS if room is None else cut(_HEADINGS, room))
         for line in _plain(look):
             click.echo(line)
     sys.stdout.flush()  # whoever reads through a pipe sees it now, and one that is gone is noticed

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from memoryos_uow._names import Isolation
+    from memoryos_uow._names import Dialect, Isolation
     from memoryos_uow.abc import Parameters
 
 
@@ -90,6 +90,11 @@ class Engine(Protocol):
     busy_timeout_s: float
 
     @property
+    def dialect(self) -> Dialect:
+        """Whose SQL it understands."""
+        ...
+
+    @property
     def place(self) -> str:
         """How messages name the ledger: its path, or its address without user and password."""
         ...
@@ -132,6 +137,10 @@ class Engine(Protocol):
         self, *, wait_s: float | None = None, relaxed: bool = False, isolation: Isolation | None = None
     ) -> EngineTransaction:
         """Open a transaction; `relaxed` commits without waiting for the disk, `isolation` is that of the unit."""
+        ...
+
+    def learn(self, version: object) -> None:
+        """Have later units give greater versions than this one, where versions are stamps."""
         ...
 
     def sync_log(self) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from memoryos_uow import _ambient, _log
+from memoryos_uow import _ambient
 from memoryos_uow._names import Durability
 from memoryos_uow.engines._pg_errors import refused_connection, translate
 from memoryos_uow.errors import LedgerError
@@ -160,8 +160,6 @@ class Connecting:
             )
         if facts.is_pooled:
             self._refuse_statement_pooler(connection)
-        if self._durability is Durability.FULL and not facts.full_page_writes:
-            _log.warn("uow.torn_pages_possible", place=self.place, reason="full_page_writes is off")
 
     def _refuse_statement_pooler(self, connection: Any) -> None:
         """Raise LedgerError if the pooler takes the connection away within a transaction."""

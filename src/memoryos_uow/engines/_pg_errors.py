@@ -25,6 +25,8 @@ _ABORTED: Final = "25P02"
 _PRIVILEGE: Final = "42501"
 _PASSWORD: Final = ("28P01", "28000")
 _NO_DATABASE: Final = "3D000"
+_NO_STATEMENT: Final = "26000"
+_UNSUPPORTED: Final = "0A000"
 
 
 def state_of(error: BaseException) -> str:
@@ -91,6 +93,12 @@ def _translate_rest(  # noqa: PLR0911 - a table of cases
             f"The role lacks a privilege in {place}: {_words(error)}.",
             hint=f"{_NOTHING_WRITTEN} Have the owner grant it.",
         )
+    if state == _NO_STATEMENT or (state == _UNSUPPORTED and "cached plan" in _words(error)):
+        return ConflictError(
+            "A statement that was prepared before fits no more: a table was changed, or a pooler lent another session.",
+            hint="Nothing was written. Run the whole block again; behind a pooler put uow_pooler=transaction into the"
+            " ledger's address.",
+        )
     if state[:2] in ("XX", "58"):
         return LedgerCorrupt(f"The server of {place} reports an internal error ({state}).", hint="See its log.")
     if state[:2] in ("53", "54"):
@@ -104,6 +112,14 @@ def _translate_rest(  # noqa: PLR0911 - a table of cases
             f"PostgreSQL refused the statement ({state or type(error).__name__}){why}.", hint=_NOTHING_WRITTEN
         )
     return LedgerError(f"The server of {place} reports {state}.", hint=f"{_NOTHING_WRITTEN} See its log.")
+
+
+def without_values(error: BaseException) -> BaseException:
+    """Return what may be chained to an error of ours: the server's details hold values of rows, psycopg's words too."""
+    state = state_of(error)
+    if not state:
+        return error
+    return type(error)(state if state[:2] == "22" else f"{_words(error)} ({state})")
 
 
 def unreachable(place: str) -> LedgerError:
@@ -127,9 +143,13 @@ def refused_connection(error: BaseException, place: str) -> LedgerError:
         )
     if state == _NO_DATABASE or ("database" in words and "does not exist" in words):
         return LedgerError(f"The server has no database for {place}.", hint="Create it first: createdb.")
-    if "too many clients" in words or "the database system is starting up" in words:
+    if any(reason in words for reason in _FOR_NOW):
         return LedgerBusy(f"{place} takes no connection at the moment.", hint="Try again.")
     return unreachable(place)
+
+
+# Refusals to connect have no SQLSTATE that libpq would tell.
+_FOR_NOW: Final = ("too many clients", "too many connections", "remaining connection slots", "starting up")
 
 
 def _words(error: BaseException) -> str:

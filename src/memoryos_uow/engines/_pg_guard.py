@@ -10,6 +10,7 @@ theirs to answer for; a statement that calls such a function counts as one that 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow._names import Operation
@@ -18,7 +19,7 @@ from memoryos_uow.engines._sql_guard import Statement
 from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from memoryos_uow.abc import Parameters
     from memoryos_uow.engines._contract import EngineReader, EngineTransaction
@@ -92,14 +93,16 @@ _OBJECTS: Final = {
         "TABLE", "INDEX", "VIEW", "MATERIALIZED", "TRIGGER", "FUNCTION", "SEQUENCE", "TYPE", "DOMAIN", "EXTENSION",
         "AGGREGATE", "STATISTICS", "POLICY",
     ),
-    "GRANT": ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "USAGE", "EXECUTE"),
-    "REVOKE": ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "USAGE", "EXECUTE"),
+    "GRANT": ("ALL", "SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "USAGE", "EXECUTE"),
+    "REVOKE": ("ALL", "SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "USAGE", "EXECUTE"),
     "REFRESH": ("MATERIALIZED",),
 }  # fmt: skip
 
 _OWN_FUNCTIONS: Final = """
 SELECT 1 FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
-WHERE p.provolatile = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND p.proname = ANY(CAST(? AS TEXT[])) LIMIT 1
+WHERE p.provolatile = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  AND p.proname = ANY(CAST(? AS TEXT[]))
+LIMIT 1
 """
 
 
@@ -108,7 +111,7 @@ class PostgresGuard:
 
     def __init__(self, engine: PostgresEngine) -> None:
         self._engine = engine
-        self._known: dict[tuple[str, int], Statement] = {}
+        self._known: dict[tuple[str, int | frozenset[str]], Statement] = {}
 
     def classify(self, sql: str, parameters: Parameters, *, inside: EngineTransaction | None = None) -> Statement:
         """Return what `sql` would do; `inside` is the unit's own transaction when its schema must be seen.
@@ -117,10 +120,11 @@ class PostgresGuard:
             UsageError: not one valid statement, wrong number of parameters, or one that a unit may not run.
             LedgerError: the server could not be asked.
         """
-        question = (sql, len(parameters))
+        question = (sql, frozenset(parameters) if isinstance(parameters, Mapping) else len(parameters))
         if inside is None and question in self._known:
             return self._known[question]
         text = _Text(sql)
+        text.refuse_unfit(parameters)
         if text.first in _SCHEMA:
             self._known.clear()  # a view may soon be another one
             return text.schema_change()
@@ -197,6 +201,27 @@ class _Text:
         if self._tokens[0].text == "(":
             return "SELECT"
         return self.first
+
+    def refuse_unfit(self, parameters: Parameters) -> None:
+        """Refuse parameters that are not those for which there are marks.
+
+        Raises:
+            UsageError: there are more or fewer, or other names.
+        """
+        marks = [token.text for token in self._tokens if token.kind is Kind.MARK]
+        wanted: set[str] | int = {mark[1:] for mark in marks if mark[0] == ":"}
+        if not wanted:
+            wanted = max((int(mark[1:] or 0) for mark in marks), default=0) or len(marks)
+        elif any(mark[0] == "?" for mark in marks):
+            raise UsageError("The SQL text has marks of both sorts, ? and :name.", hint=f"{_NO_HARM} Use one.")
+        given = set(parameters) if isinstance(parameters, Mapping) else len(parameters)
+        if isinstance(wanted, set) and isinstance(given, set) and wanted <= given:
+            return
+        if given != wanted and not (not marks and not parameters):
+            raise UsageError(
+                f"The SQL text has {len(marks)} marks, and {len(parameters)} parameters were given.",
+                hint=f"{_NO_HARM} Give a sequence for ?, a dict for :name, one value for each mark.",
+            )
 
     @property
     def returns_rows(self) -> bool:

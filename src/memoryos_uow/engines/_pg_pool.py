@@ -66,6 +66,10 @@ class Loan:
         """End the loan; `sound` says that the connection may serve others."""
         self.pool.take_back(self, sound=sound)
 
+    def __del__(self) -> None:
+        if self.connection is not None:
+            self.pool.take_back(self, sound=False)
+
 
 class Pool:
     """The connections of one engine."""

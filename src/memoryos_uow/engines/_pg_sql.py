@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from memoryos_uow.engines._pg_lexer import Kind, tokens
 
+if TYPE_CHECKING:
     from memoryos_uow.abc import Parameters
 
 _QUOTED: Final = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\2\$)""", re.DOTALL)
@@ -28,7 +28,10 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"\blower\(hex\(([\w.]+)\)\)", r"encode(\1, 'hex')"),
         (r"\bIS NOT (?!NULL\b|DISTINCT\b)", "IS DISTINCT FROM "),
         (r"\bIS (?!NOT\b|NULL\b|DISTINCT\b|TRUE\b|FALSE\b)", "IS NOT DISTINCT FROM "),
-        (r"\bSELECT value FROM json_each\(([^()]+)\)", r"SELECT json_array_elements_text(CAST(\1 AS JSON))"),
+        (
+            r"\bSELECT value FROM json_each\(([^()]+)\)",
+            r"SELECT json_array_elements_text(CAST(CAST(\1 AS TEXT) AS JSON))",
+        ),
         (r"(?<=[ (])\+(?=[a-z])", ""),  # keeps SQLite from using an index
         (r"\bAS BLOB\)", "AS BYTEA)"),
         (r"\bCROSS JOIN (\w+ AS \w+) ON\b", r"JOIN \1 ON"),
@@ -62,23 +65,34 @@ def own(sql: str) -> Translated:
     ignoring = _OR_IGNORE.match(sql)
     if ignoring:
         sql = f"INSERT {sql[ignoring.end() :]} ON CONFLICT DO NOTHING"
-    return _translated(sql, _rewritten)
+    return _translated(sql)
 
 
 @lru_cache(maxsize=1024)
 def foreign(sql: str) -> Translated:
-    """Translate a statement of the application's: the marks of its parameters, nothing else."""
-    return _translated(sql, str)
+    """Translate a statement of the application's: the marks of its parameters, nothing else.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    found = tokens(sql)
+    marked = (_MARK.sub(_psycopg_mark, one.text) if one.kind is Kind.MARK else _doubled(one.text) for one in found)
+    numbered = any(one.kind is Kind.MARK and one.text[1:].isdigit() for one in found)
+    return Translated("".join(marked), numbered, None)
 
 
-def _translated(sql: str, rewrite: Callable[[str], str]) -> Translated:
+def _doubled(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _translated(sql: str) -> Translated:
     marked, numbered = [], False
     for place, piece in enumerate(_pieces(sql)):
         if place % 2:
-            marked.append(piece.replace("%", "%%"))
+            marked.append(_doubled(piece))
         else:
             numbered = numbered or re.search(r"\?\d", piece) is not None
-            marked.append(_MARK.sub(_psycopg_mark, rewrite(piece).replace("%", "%%")))
+            marked.append(_MARK.sub(_psycopg_mark, _doubled(_rewritten(piece))))
     text = "".join(marked)
     into = _INTO.match(text)
     return Translated(text, numbered, into[1] if into else None)

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow._names import Dialect
 from memoryos_uow.engines._contract import Answer
-from memoryos_uow.engines._pg_errors import is_lost, of_moved_server, translate
+from memoryos_uow.engines._pg_errors import is_lost, of_moved_server, translate, without_values
 from memoryos_uow.engines._pg_sql import Translated, foreign, own
 from memoryos_uow.engines._pg_wire import Statement, exchange
 from memoryos_uow.errors import LedgerError, UnitOfWorkError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from memoryos_uow.abc import Parameters
     from memoryos_uow.engines._pg_clock import StampClock
@@ -66,7 +66,7 @@ class PostgresReader:
             try:
                 self._exchange(())
             except self._errors as error:
-                raise self._failed(error, ()) from error
+                raise self._failed(error, ()) from without_values(error)
         return self._loan.connection
 
     def _refuse_returned(self) -> None:
@@ -147,7 +147,7 @@ class PostgresReader:
         try:
             return self._exchange((Statement(statement.text + suffix, statement.bind(parameters)),))[-1]
         except self._errors as error:
-            raise self._failed(error, parameters if shown is None else shown) from error
+            raise self._failed(error, parameters if shown is None else shown) from without_values(error)
 
     def _exchange(self, statements: Sequence[Statement], *, once: bool = False) -> list[Answered]:
         """Send `statements` behind everything that waits, in one round trip; return what the server answers to them.
@@ -193,11 +193,14 @@ class PostgresTransaction(PostgresReader):
         *,
         begin: Sequence[str],
         stamps: StampClock,
+        new_ids: Callable[[str, int], int],
     ) -> None:
         super().__init__(loan, place, foreign_errors)
         self._queued = [Statement(text) for text in begin]
         self._begun_with = len(begin)
         self._stamps = stamps
+        self.new_ids: Final = new_ids
+        """Gives the first of so many consecutive ids of a name; see `PostgresEngine.new_ids`."""
         self.stamp: Final = stamps.next()
         """What the records that this transaction writes get as their version."""
         self.busy_waits = 0
@@ -226,8 +229,18 @@ class PostgresTransaction(PostgresReader):
         try:
             answers = self._exchange([Statement(statement.text, values) for values in bound])
         except self._errors as error:
-            raise self._failed(error, rows) from error
+            raise self._failed(error, rows) from without_values(error)
         return sum(max(answer.rowcount, 0) for answer in answers)
+
+    def run_foreign(self, statements: Iterable[tuple[str, Parameters]], /) -> None:
+        """Run statements of the application's in their order, in one round trip; nobody needs the answers."""
+        translated = [(foreign(sql), parameters) for sql, parameters in statements]
+        try:
+            self._exchange([Statement(statement.text, statement.bind(values)) for statement, values in translated])
+        except self._errors as error:
+            raise self._failed(error, None if all(values == () for _, values in translated) else (0,)) from (
+                without_values(error)
+            )
 
     def later(self, sql: str, parameters: Parameters = (), /) -> None:
         """Send one statement whose answer nobody needs with the next one; its errors arrive there."""
@@ -303,7 +316,7 @@ class PostgresTransaction(PostgresReader):
             self.answer_lost = False
         except self._errors as error:
             self.answer_lost = is_lost(error)
-            raise self._failed(error, ()) from error
+            raise self._failed(error, ()) from without_values(error)
         finally:
             if self.answer_lost:
                 self._sound = False

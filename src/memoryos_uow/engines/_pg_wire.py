@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
 
 _MARK: Final = re.compile(r"%(?:s|\((\w+)\)s|%)")
 _PREPARED_MAX: Final = 200
+_MET_MAX: Final = 2000
+_FORGOTTEN: Final = ("26000", "0A000")
+"""The server does not know a prepared statement any more, or a table has changed since."""
 _TOGETHER_MAX: Final = 500
+_ARRAYS: Final[dict[type, int]] = {int: 1016, str: 1009, bytes: 1001}
+"""The types ``int8[]``, ``text[]`` and ``bytea[]`` (pg_type.dat): fixed for ever."""
+
+
+_Key: TypeAlias = "tuple[bytes, tuple[int, ...]]"
 
 
 class Statement(NamedTuple):
@@ -83,7 +92,6 @@ class _Driver(NamedTuple):
     OperationalError: Any
     ready_for: Any
     fatal: int
-    aborted: int
     synced: int
     is_well: int
 
@@ -101,23 +109,32 @@ def _driver() -> _Driver:
         OperationalError,
         waiting.Wait,
         int(status.FATAL_ERROR),
-        int(status.PIPELINE_ABORTED),
         int(status.PIPELINE_SYNC),
         int(pq.ConnStatus.OK),
     )
 
 
 class _Prepared:
-    """What one connection has prepared."""
+    """What one connection has prepared, and met once."""
 
     __slots__ = ("met", "names")
 
     def __init__(self) -> None:
-        self.names: dict[tuple[bytes, Any], bytes] = {}
-        self.met: set[tuple[bytes, Any]] = set()
+        self.names: dict[_Key, bytes] = {}
+        self.met: set[_Key] = set()
+
+
+class _Put(NamedTuple):
+    """A statement as it is sent."""
+
+    text: bytes
+    values: Sequence[Any] | None
+    types: tuple[int, ...]
+    formats: Sequence[Any]
 
 
 _of_connections: WeakKeyDictionary[Any, _Prepared] = WeakKeyDictionary()
+_names = count()  # of prepared statements: none is given twice, whatever the server has forgotten
 
 
 def exchange(connection: Any, statements: Sequence[Statement]) -> list[Answered]:
@@ -138,77 +155,118 @@ def exchange(connection: Any, statements: Sequence[Statement]) -> list[Answered]
 
 def _exchange(connection: Any, statements: Sequence[Statement]) -> list[Answered]:
     driver, wire = _driver(), connection.pgconn
+    puts = [_put(connection, statement) for statement in statements]  # what cannot be sent raises before anything is
+    prepared = None
+    if connection.prepare_threshold is not None:
+        prepared = _of_connections.get(connection)
+        if prepared is None:
+            prepared = _of_connections[connection] = _Prepared()
+    preparing: dict[int, tuple[_Key, bytes]] = {}
+    expected = 0
     with connection.lock:
         wire.enter_pipeline_mode()
-        preparing: dict[int, tuple[tuple[bytes, Any], bytes]] = {}
-        expected = 0
-        for statement in statements:
-            expected += _put(connection, statement, expected, preparing)
+        for put in puts:
+            name = None if prepared is None or not put.values else _name_of(wire, put, prepared, preparing, expected)
+            expected += 1 + (expected in preparing)
+            if name is None:
+                wire.send_query_params(put.text, put.values, param_types=put.types, param_formats=put.formats)
+            else:
+                wire.send_query_prepared(name, put.values, param_formats=put.formats)
         wire.pipeline_sync()
-        results = connection.wait(_gather(wire, driver, expected))
+        results = connection.wait(_gather(wire, driver))
         wire.exit_pipeline_mode()
-    prepared = _of_connections.get(connection)
-    found, failed = [], None
+    return _sorted(connection, results, prepared, preparing)
+
+
+def _sorted(
+    connection: Any, results: list[Any], prepared: _Prepared | None, preparing: dict[int, tuple[_Key, bytes]]
+) -> list[Answered]:
+    """Return the answers to statements; note what is prepared now, and raise the error of the first that failed."""
+    driver = _driver()
+    answers: list[Answered] = []
     for number, result in enumerate(results):
-        state = int(result.status)
-        if state == driver.fatal and failed is None:
-            failed = result
-        elif number not in preparing:
-            found.append(Answered(connection, result))
-        elif state != driver.aborted and prepared is not None:
+        if int(result.status) == driver.fatal:
+            error = driver.error_from_result(result)
+            if prepared is not None and error.sqlstate in _FORGOTTEN:
+                prepared.names.clear()
+            raise error
+        if number not in preparing:
+            answers.append(Answered(connection, result))
+        elif prepared is not None:
             key, name = preparing[number]
             prepared.names[key] = name
-    if failed is not None:
-        _of_connections.pop(connection, None)  # where the server has forgotten them, names must not stay
-        if wire.status != driver.is_well:
-            raise driver.OperationalError("the connection is lost")
-        raise driver.error_from_result(failed)
-    return found
+    return answers
 
 
-def _put(
-    connection: Any, statement: Statement, position: int, preparing: dict[int, tuple[tuple[bytes, Any], bytes]]
-) -> int:
-    """Put a statement into what is to be sent; return how many answers will come of it."""
-    wire = connection.pgconn
+def _name_of(
+    wire: Any, put: _Put, prepared: _Prepared, preparing: dict[int, tuple[_Key, bytes]], position: int
+) -> bytes | None:
+    """Return under which name the statement is prepared, or is being prepared now; None if it is not."""
+    key = (put.text, put.types)
+    name = prepared.names.get(key)
+    if name is not None:
+        return name
+    if key in prepared.met and len(prepared.names) < _PREPARED_MAX:
+        if any(key == other for other, _ in preparing.values()):
+            return None
+        name = b"uow_%d" % next(_names)
+        wire.send_prepare(name, put.text, param_types=put.types)
+        preparing[position] = (key, name)
+        return name
+    if len(prepared.met) < _MET_MAX:
+        prepared.met.add(key)
+    return None
+
+
+def _put(connection: Any, statement: Statement) -> _Put:
     text, names = _on_the_wire(statement.text)
     bound = statement.bound
     if not bound:
-        wire.send_query_params(text, None)
-        return 1
+        return _Put(text, None, (), ())
     values = bound if names is None else [bound[name] for name in names]
+    return _Put(text, *_dumped(connection, values))
+
+
+def _dumped(connection: Any, values: Sequence[Any]) -> tuple[Sequence[Any], tuple[int, ...], Sequence[Any]]:
+    """Return `values` as bytes, with their types and formats."""
     driver = _driver()
+    arrays: dict[int, int] = {}
+    given = list(values)
+    for number, value in enumerate(given):
+        if type(value) is list and (array := array_text(value)) is not None:
+            given[number], arrays[number] = array
     dumper = driver.Transformer(connection)
-    dumped = dumper.dump_sequence(values, [driver.automatic] * len(values))
-    types, formats = dumper.types, dumper.formats
-    if connection.prepare_threshold is None:
-        wire.send_query_params(text, dumped, param_types=types, param_formats=formats)
-        return 1
-    prepared = _of_connections.get(connection)
-    if prepared is None:
-        prepared = _of_connections[connection] = _Prepared()
-    key = (text, types)
-    name, sent = prepared.names.get(key), 1
-    if name is None:
-        if (
-            key not in prepared.met
-            or len(prepared.names) >= _PREPARED_MAX
-            or any(key == k for k, _ in preparing.values())
-        ):
-            if len(prepared.met) < 10 * _PREPARED_MAX:
-                prepared.met.add(key)
-            wire.send_query_params(text, dumped, param_types=types, param_formats=formats)
-            return 1
-        name = b"uow_%d" % (len(prepared.names) + len(preparing))
-        wire.send_prepare(name, text, param_types=types)
-        preparing[position] = (key, name)
-        sent = 2
-    wire.send_query_prepared(name, dumped, param_formats=formats)
-    return sent
+    dumped = dumper.dump_sequence(given, [driver.automatic] * len(given))
+    types = dumper.types
+    if arrays:
+        types = tuple(arrays.get(number, kind) for number, kind in enumerate(types))
+    return dumped, types, dumper.formats
 
 
-def _gather(wire: Any, driver: _Driver, expected: int) -> Generator[Any, Any, list[Any]]:
-    """Send what was put together and collect so many answers; yields what to wait for, as psycopg's `wait` wants."""
+def array_text(values: list[Any]) -> tuple[str, int] | None:
+    """Return an array of texts, whole numbers or bytes as PostgreSQL writes it, and its type; None of anything else.
+
+    psycopg finds the type of each element by itself; here all have to be of one.
+    """
+    kinds = set(map(type, values)) - {type(None)}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    if kind is int:
+        parts = ["NULL" if value is None else str(value) for value in values]
+    elif kind is str:
+        parts = ["NULL" if value is None else f'"{_escaped(value)}"' for value in values]
+    elif kind is bytes:
+        parts = ["NULL" if value is None else f'"\\\\x{value.hex()}"' for value in values]
+    else:
+        return None
+    return f"{{{','.join(parts)}}}", _ARRAYS[kind]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"') if "\\" in text or '"' in text else text
+
+
+def _gather(wire: Any, driver: _Driver) -> Generator[Any, Any, list[Any]]:
+    """Send what was put together and collect the answers; yields what to wait for, as psycopg's `wait` wants."""
     while wire.flush():
         if (ready := (yield driver.ready_for.RW)) and ready & 1:
             wire.consume_input()

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _ambient
+from memoryos_uow._durable import make_durable
 from memoryos_uow._names import Dialect, Durability, Isolation
 from memoryos_uow.engines._pg_address import read_address
 from memoryos_uow.engines._pg_clock import StampClock
@@ -35,8 +36,6 @@ _TAKE_BLOCK: Final = (
     "INSERT INTO uow_blocks (name, next) VALUES (?1, ?2 + 1)"
     " ON CONFLICT (name) DO UPDATE SET next = uow_blocks.next + ?2 RETURNING next"
 )
-# Any row will do: a commit that waits for the disk brings every earlier one there, and to the standbys.
-_FLUSH: Final = "UPDATE uow_blocks SET next = next WHERE name = 'outbox'"
 _LEVELS: Final = {
     None: "READ COMMITTED",
     Isolation.WRITES: "REPEATABLE READ",
@@ -140,7 +139,9 @@ class PostgresEngine:
         wait_s = self.busy_timeout_s if wait_s is None else wait_s
         loan = self._pool.lend(wait_s)
         begin = self._connecting.begin(_LEVELS[isolation], wait_s=wait_s, relaxed=relaxed)
-        return PostgresTransaction(loan, self.place, self._connecting.errors, begin=begin, stamps=self.stamps)
+        return PostgresTransaction(
+            loan, self.place, self._connecting.errors, begin=begin, stamps=self.stamps, new_ids=self.new_ids
+        )
 
     # Numbers
 
@@ -172,6 +173,10 @@ class PostgresEngine:
         """Whether a commit that has returned is durable."""
         return self._durability is Durability.FULL
 
+    def learn(self, version: object) -> None:
+        """Have later units of this process give greater stamps than `version`, which was found on a record."""
+        self.stamps.learn(version)
+
     def sync_log(self) -> None:
         """Make every commit that can be read durable: also those that did not wait, or whose wait was cut short.
 
@@ -180,14 +185,8 @@ class PostgresEngine:
         """
         if self.read_only:
             return
-        tx = self.begin()
-        try:
-            if not self.syncs_commits:
-                tx.later("SET LOCAL synchronous_commit = on")
-            tx.later(_FLUSH)
-            tx.commit()
-        finally:
-            tx.rollback()
+        with self.reader() as reader:
+            make_durable(reader)
 
     # The end
 

@@ -346,6 +346,9 @@ class SQLiteEngine:
         """Whether a commit that has returned is durable."""
         return self._durability is Durability.FULL
 
+    def learn(self, version: object) -> None:
+        """Do nothing: a version is a number in the one log."""
+
     def sync_log(self) -> None:
         """Make every commit that can be read durable: also those that did not wait for it, or whose process died.
 

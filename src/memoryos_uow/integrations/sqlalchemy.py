@@ -59,13 +59,14 @@ def engine(uow: UnitOfWork, **options: Any) -> Engine:
     """Return an engine whose only connection is the unit's; it ends with the unit. `options` go to ``create_engine``.
 
     Raises:
-        UsageError: not a unit of work, or an async one.
+        UsageError: not a unit of work, or an async one, or one of a ledger in a database.
     """
     if not isinstance(uow, UnitCore) or not hasattr(type(uow), "db"):  # an async unit has no connection to lend
         raise UsageError(
             f"A SQLAlchemy session takes part in a UnitOfWork, not in a {type(uow).__name__}.",
             hint="Nothing was written. In a coroutine, run the whole unit in a thread: asyncio.to_thread(...).",
         )
+    uow._refuse_database("SQLAlchemy")  # noqa: SLF001 - two halves of one thing
     connection = _SessionConnection(uow)
     return create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool, **options)
 

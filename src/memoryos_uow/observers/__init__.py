@@ -4,7 +4,7 @@ Promise: told after a unit's end is durable and off its path; silent and nearly 
 whatever goes wrong here, from a full queue to an exporter that raises, neither fails nor delays a unit.
 """
 
-from memoryos_uow.observers._facts import Note, UnitEnded, UnitRecovered
+from memoryos_uow.observers._facts import Note, RemoteCall, UnitEnded, UnitRecovered
 from memoryos_uow.observers._telemetry import Telemetry, TelemetryMode
 
-__all__ = ["Note", "Telemetry", "TelemetryMode", "UnitEnded", "UnitRecovered"]
+__all__ = ["Note", "RemoteCall", "Telemetry", "TelemetryMode", "UnitEnded", "UnitRecovered"]

@@ -27,6 +27,28 @@ class Note(NamedTuple):
     """About so many."""
 
 
+class RemoteCall(NamedTuple):
+    """One call of a store's to its server, on the way of a unit's commit."""
+
+    store: str
+    system: str
+    """``db.system.name`` of OpenTelemetry's semantic conventions."""
+    operation: str
+    offset_us: int
+    """Since the unit began."""
+    duration_us: int
+    error_type: str | None
+
+    def attributes(self, band: Band) -> dict[str, str | int]:
+        """Return the attributes of the call's span; which store it was is said as far as the band lets out."""
+        shown: dict[str, str | int] = {names.DB_SYSTEM: self.system, names.DB_OPERATION: self.operation}
+        if band in (Band.GREEN, Band.AMBER):
+            shown[names.STORE] = self.store
+        if self.error_type:
+            shown[names.ERROR_TYPE] = self.error_type
+        return shown
+
+
 @dataclass(slots=True, kw_only=True)
 class UnitEnded:
     """One unit of this process, at its end."""
@@ -51,6 +73,8 @@ class UnitEnded:
     receipt_hash: str | None = None
     failed_store: str | None = None
     error_type: str | None = None
+    calls: Sequence[RemoteCall] = ()
+    """To servers of its stores."""
     ids: Mapping[str, str | None]
     """space_id, actor_id, device_id, correlation_id and envelope_id."""
 

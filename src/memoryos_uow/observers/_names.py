@@ -38,6 +38,9 @@ RETRIES: Final = "memoryos.uow.retry.count"
 RECEIPT: Final = "memoryos.uow.receipt.hash"
 FAILED_STORE: Final = "memoryos.uow.failed_store"
 ERROR_TYPE: Final = "error.type"
+STORE: Final = "memoryos.uow.store"
+DB_SYSTEM: Final = "db.system.name"
+DB_OPERATION: Final = "db.operation.name"
 
 DURATION: Final = "memoryos.uow.duration"
 COMMIT_DURATION: Final = "memoryos.uow.commit.duration"
@@ -55,6 +58,10 @@ SIGNALS: Final = (
     Signal(SPAN_COMMIT, "span", "", "a committed unit, from its block's start until every store had answered"),
     Signal(SPAN_ROLLBACK, "span", "", "a unit that failed or was rolled back, or whose outcome is not known"),
     Signal(SPAN_RECOVER, "span", "", "what recovery did with one unit; it links to the trace the unit was made in"),
+    Signal("INSERT", "span", "", "a store's server carried out the writes of a unit that it is to decide (CLIENT)"),
+    Signal("COMMIT", "span", "", "a store's server decided the unit (CLIENT)"),
+    Signal("PREPARE TRANSACTION", "span", "", "a store's server prepared its part of the unit (CLIENT)"),
+    Signal("COMMIT PREPARED", "span", "", "a store's server showed what it had prepared (CLIENT)"),
     Signal(ID, "attribute", "string", "the unit's id"),
     Signal(OUTCOME, "attribute", "string", "committed, rolled_back, failed or in_doubt; after recovery rolled_forward"),
     Signal(BAND, "attribute", "string", "GREEN, AMBER, RED or BLACK"),
@@ -66,6 +73,9 @@ SIGNALS: Final = (
     Signal(RECEIPT, "attribute", "string", "SHA-256 of the receipt, 64 hex digits"),
     Signal(FAILED_STORE, "attribute", "string", "the store that refused or did not answer"),
     Signal(ERROR_TYPE, "attribute", "string", "class of the error that ended the unit; absent on success"),
+    Signal(STORE, "attribute", "string", "the store whose server was called"),
+    Signal(DB_SYSTEM, "attribute", "string", "what kind of server: postgresql"),
+    Signal(DB_OPERATION, "attribute", "string", "what it was asked to do, as the span's name"),
     Signal(DURATION, "histogram", "s", "from the block's start to the unit's end"),
     Signal(COMMIT_DURATION, "histogram", "s", "from the block's end to the decision, waiting for the lock included"),
     Signal(BYTES, "histogram", "By", "bytes of content that a committed unit wrote"),

@@ -92,8 +92,28 @@ def emit_span(fact: UnitEnded | UnitRecovered, provider: Any, context: Any, span
     if fact.outcome in ("failed", "in_doubt"):
         trace = sys.modules["opentelemetry.trace"]
         span.set_status(trace.Status(trace.StatusCode.ERROR))
+    if isinstance(fact, UnitEnded) and fact.calls and fact.shows_timings:
+        _emit_calls(fact, start, _tracer(provider), span, context)
     span.end(end)
     spans[place] = span
+
+
+def _emit_calls(fact: UnitEnded, start: int, tracer: Any, span: Any, context: Any) -> None:
+    """Record the calls to servers of the unit's stores, below its own span."""
+    trace = sys.modules["opentelemetry.trace"]
+    below = trace.set_span_in_context(span, context)
+    for call in fact.calls:
+        began = start + call.offset_us * 1000
+        made = tracer.start_span(
+            call.operation,
+            below,
+            kind=trace.SpanKind.CLIENT,
+            attributes=call.attributes(fact.band),
+            start_time=began,
+        )
+        if call.error_type is not None:
+            made.set_status(trace.Status(trace.StatusCode.ERROR))
+        made.end(began + call.duration_us * 1000)
 
 
 def make_current(span: Any, context: Any) -> None:

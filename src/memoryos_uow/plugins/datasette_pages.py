@@ -28,14 +28,16 @@ QUERIES: Final[dict[str, tuple[str, str]]] = {
     "uow_failed": (
         "Failed units, the newest first",
         (
-            "SELECT uow_id, created_ts, band, error_type, failed_store FROM unit_of_work"
-            " WHERE status = 'failed' ORDER BY rowid DESC LIMIT 100"
+            "SELECT uow_id, created_ts, band, error_type,"
+            " iif(band IN ('RED', 'BLACK'), NULL, failed_store) AS failed_store"
+            " FROM unit_of_work WHERE status = 'failed' ORDER BY rowid DESC LIMIT 100"
         ),
     ),
     "uow_in_doubt": (
         "Committed units of which a store has not shown its part yet",
         (
-            "SELECT u.uow_id, u.committed_ts, u.band, u.error_type, u.failed_store FROM unit_of_work u"
+            "SELECT u.uow_id, u.committed_ts, u.band, u.error_type,"
+            " iif(u.band IN ('RED', 'BLACK'), NULL, u.failed_store) AS failed_store FROM unit_of_work u"
             " JOIN uow_coordination c USING (uow_id) WHERE u.failed_store IS NOT NULL ORDER BY u.rowid DESC LIMIT 100"
         ),
     ),
@@ -146,13 +148,14 @@ async def _may_see(datasette: Any, actor: Any, database: str) -> bool:
 
 def _body(path: Path, uow_id: str) -> str | None:
     """Return the page of a unit, None if there is none."""
-    from memoryos_uow.cli._explain import explain  # noqa: PLC0415 - Datasette loads plugins at every start
+    from memoryos_uow.cli._arguments import LedgerPlace  # noqa: PLC0415 - Datasette loads plugins at every start
+    from memoryos_uow.cli._explain import explain  # noqa: PLC0415
     from memoryos_uow.cli._reading import reading  # noqa: PLC0415
     from memoryos_uow.cli._withheld import shown  # noqa: PLC0415
     from memoryos_uow.errors import UnitOfWorkError  # noqa: PLC0415
 
     try:
-        with reading(path, busy_timeout_s=5.0) as ledger:
+        with reading(LedgerPlace(path), busy_timeout_s=5.0) as ledger:
             record = ledger.unit(uow_id)
             seen = shown(record)
             why = None if ledger.basic else explain(ledger.reader, seen.record)

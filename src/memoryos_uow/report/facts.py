@@ -30,7 +30,7 @@ class ReportFacts:
     """What is told of one ledger."""
 
     name: str
-    """The file's name, without its directory."""
+    """The file's name, without its directory; or the database's."""
     origin: str | None
     made_ts: str
     contract_version: str
@@ -56,4 +56,6 @@ class ReportFacts:
     storage: tuple[Storage, ...]
     """Largest first."""
     file_bytes: int
-    log_bytes: int
+    """Of the file, or of the whole database."""
+    log_bytes: int | None
+    """Of the write-ahead log beside the file; None for a database."""

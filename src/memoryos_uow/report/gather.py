@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from memoryos_uow import _ambient, _validation
+from memoryos_uow._names import Dialect
 from memoryos_uow._statistics import Question, several
 from memoryos_uow.report.facts import InDoubt, ReportFacts, Storage
 from memoryos_uow.statistics import GroupBy, StatisticsGroup
@@ -32,10 +33,18 @@ _PAGES_LOOKED_AT_MAX: Final = 600_000
 _OTHERS: Final = "the application's own tables"
 _FREE: Final = "free pages"
 
+# Each with its indexes and what is stored out of line.
+_RELATIONS: Final = r"""
+SELECT CASE WHEN c.relname = 'unit_of_work' OR c.relname LIKE 'uow\_%' THEN CAST(c.relname AS TEXT) ELSE ? END,
+  CAST(sum(pg_total_relation_size(c.oid)) AS BIGINT)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'm') GROUP BY 1 ORDER BY 2 DESC, 1
+"""
+
 
 def gather_facts(
     reader: Reader,
-    path: Path,
+    path: Path | None,
     *,
     basic: bool,
     since: str | None = None,
@@ -44,7 +53,7 @@ def gather_facts(
     not_verified: str | None = None,
     progress: Callable[[str], None],
 ) -> ReportFacts:
-    """Return what is to be told of the ledger at `path`, of which `reader` reads the rows."""
+    """Return what is to be told of the ledger at `path`, of which `reader` reads the rows; None: in a database."""
     known = (GroupBy.HOUR,) if basic else (GroupBy.HOUR, GroupBy.BAND, GroupBy.STORE, GroupBy.SPACE)
     questions = [Question(since=since, until=until, by=by) for by in (None, *known)]
     total, hours, *others = several(reader, path, questions, basic=basic, progress=progress)
@@ -57,9 +66,9 @@ def gather_facts(
     if step is not GroupBy.HOUR:
         question = Question(since=since, until=until, by=step)
         hours = several(reader, path, [question], basic=basic)[0]
-    log = path.with_name(f"{path.name}-wal")
+    place = _place_in_database(reader) if path is None else _place_of_file(path)
     return ReportFacts(
-        name=path.name,
+        name=place.name,
         origin=None if basic else reader.rows("SELECT origin FROM uow_identity")[0][0],
         made_ts=_ambient.now_text(),
         contract_version="1.0.0" if basic else "1.1.0",
@@ -79,8 +88,8 @@ def gather_facts(
         verification=None if verify is None else verify(),
         not_verified=not_verified,
         storage=storage,
-        file_bytes=path.stat().st_size,
-        log_bytes=log.stat().st_size if log.exists() else 0,
+        file_bytes=place.n_bytes,
+        log_bytes=place.log_bytes,
     )
 
 
@@ -134,8 +143,28 @@ def _names(first: str, last: str, step: GroupBy) -> Iterator[str]:
 # Storage
 
 
+class _Place(NamedTuple):
+    """Where the ledger is, and how much room it takes."""
+
+    name: str
+    n_bytes: int
+    log_bytes: int | None
+
+
+def _place_of_file(path: Path) -> _Place:
+    log = path.with_name(f"{path.name}-wal")
+    return _Place(path.name, path.stat().st_size, log.stat().st_size if log.exists() else 0)
+
+
+def _place_in_database(reader: Reader) -> _Place:
+    name, n_bytes = reader.rows("SELECT current_database(), pg_database_size(current_database())")[0]
+    return _Place(name, n_bytes, None)
+
+
 def _storage(reader: Reader) -> tuple[Storage, ...]:
     """Return what takes how much of the file: by table with its indexes, or as a whole where SQLite cannot tell."""
+    if reader.dialect is Dialect.POSTGRESQL:
+        return tuple(Storage(name, n_bytes) for name, n_bytes in reader.rows(_RELATIONS, (_OTHERS,)))
     (pages,), (page_size,), (free,) = (
         reader.rows(f"PRAGMA {name}")[0] for name in ("page_count", "page_size", "freelist_count")
     )

@@ -82,7 +82,10 @@ def _head(facts: ReportFacts) -> str:
         told.append("schema " + ", ".join(shown(layout) for layout in facts.layouts))
     if facts.origin is not None:
         told.append(f"origin {shown(facts.origin)}")
-    told.append(f"file {size(facts.file_bytes)}, write-ahead log {size(facts.log_bytes)}")
+    if facts.log_bytes is None:
+        told.append(f"database {size(facts.file_bytes)}")
+    else:
+        told.append(f"file {size(facts.file_bytes)}, write-ahead log {size(facts.log_bytes)}")
     bounds = [f"{word} {shown(time)}" for word, time in (("since", facts.since), ("until", facts.until)) if time]
     if bounds:
         told.append(f"only units made {' and '.join(bounds)}")

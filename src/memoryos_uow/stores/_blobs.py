@@ -50,8 +50,9 @@ class _Blob(NamedTuple):
 class BlobStore(RecordStore):
     """Bytes by key; the value may be bytes, bytearray or memoryview, and `get` returns bytes.
 
-    Blobs of fewer than `inline_below` bytes are rows in the ledger's file, others are files below `directory`, which
-    is made if missing; a relative one starts at the ledger's directory. The directory is recorded in the ledger and
+    Blobs of fewer than `inline_below` bytes are rows of the ledger, others are files below `directory`, which is made
+    if missing; a relative one starts at the ledger's directory, and a ledger in a database has none: there it must be
+    absolute. Without a directory all blobs are rows. The directory is recorded in the ledger and
     stays, `inline_below` may change at any time. Keys are names such as ``2026/photo.jpg``: parts between slashes,
     none of them empty, ``.`` or ``..``; they never become paths here.
 
@@ -64,22 +65,30 @@ class BlobStore(RecordStore):
     _table = "uow_blobs"
     _columns = ("digest", "size", "data")
 
-    def __init__(self, name: str, directory: str | os.PathLike[str], *, inline_below: int = INLINE_BELOW_BYTES) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        inline_below: int = INLINE_BELOW_BYTES,
+    ) -> None:
         super().__init__(name)
         given = directory if isinstance(directory, (str, os.PathLike)) else ""
         path = os.fspath(given)
-        if not isinstance(path, str) or not path or text_problem(path):
+        if directory is not None and (not isinstance(path, str) or not path or text_problem(path)):
             raise self._refusal(
                 "The directory of a blob store must be a non-empty path.", 'Pass one such as "photos/".'
             )
         if not isinstance(inline_below, int) or isinstance(inline_below, bool) or inline_below < 0:
             raise self._refusal("inline_below must be a whole number of bytes, 0 or more.", "Correct the call.")
-        self._directory = Path(path)
+        self._directory = None if directory is None else Path(path)
         self._inline_below = inline_below
         self._home: Home | None = None
-        self._root = self._directory
+        self._root = self._directory or Path()
 
     def __repr__(self) -> str:
+        if self._directory is None:
+            return f"BlobStore({self._name!r})"
         return f"BlobStore({self._name!r}, {str(self._directory)!r}, inline_below={self._inline_below})"
 
     # Getting ready
@@ -93,8 +102,10 @@ class BlobStore(RecordStore):
             everybody.
         """
         self._home = home
-        self._root = self._place(self._directory)
         self._compare(recorded)
+        if self._directory is None:
+            return recorded is None
+        self._root = self._place(self._directory)
         with self._translated("look at"):
             present = os.path.lexists(self._root)
             problem = root_problem(self._root) if present else None
@@ -112,10 +123,13 @@ class BlobStore(RecordStore):
         return Path(self._home.absolute(directory))
 
     def _compare(self, recorded: Mapping[str, Any] | None) -> None:
-        if recorded is not None and self._place(recorded["directory"]) != self._root:
+        if recorded is None:
+            return
+        before, now = (one and self._place(one) for one in (recorded["directory"], self._directory))
+        if before != now:
+            lie, not_in = (one or "the ledger alone" for one in (recorded["directory"], self._directory))
             raise self._refusal(
-                f"The blobs of the store {self._name!r} of this ledger lie in {recorded['directory']!r}, not in"
-                f" {str(self._directory)!r}.",
+                f"The blobs of the store {self._name!r} of this ledger lie in {str(lie)!r}, not in {str(not_in)!r}.",
                 "Open it with that directory, or use another name for the new blobs.",
             )
 
@@ -140,6 +154,8 @@ class BlobStore(RecordStore):
             StoreError: it cannot be made, or is another store's.
         """
         self._compare(recorded)
+        if self._directory is None:
+            return {"directory": None}
         claim = (recorded or {}).get("claim") or claim_of(ledger_id(tx), self._name)
         with self._translated("make"):
             make_root(self._root)
@@ -178,7 +194,7 @@ class BlobStore(RecordStore):
         return payload.digest, len(payload.data), None if self._is_file(payload) else payload.data
 
     def _is_file(self, blob: _Blob) -> bool:
-        return len(blob.data) >= self._inline_below
+        return self._directory is not None and len(blob.data) >= self._inline_below
 
     def save(self, write: Write) -> bytes:
         """Return the bytes."""
@@ -259,6 +275,8 @@ class BlobStore(RecordStore):
 
     def sweep(self, tx: Transaction, planned: Collection[str]) -> int:
         """Remove files to which no blob refers and which no unit at work has planned; return how many."""
+        if self._directory is None:
+            return 0
         keep = {
             "/".join((*_folders(space_id, digest), digest))
             for space_id, digest in tx.stream(

@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from memoryos_uow import _ambient
+from memoryos_uow import _ambient, _catalog
 from memoryos_uow._canonical import sha256_hex
 from memoryos_uow.stores._directory import sync_directory
 
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from memoryos_uow.abc import Reader
 
 HOME: Final = ".uow-home"
+NO_ID: Final = "1.0.0"
+"""What a ledger in basic mode has for an id: the same as all others."""
 
 
 def ledger_id(reader: Reader) -> str:
     """Return what tells this ledger from others; in basic mode there is nothing that does."""
-    if reader.rows("SELECT 1 FROM sqlite_schema WHERE name = 'uow_identity'"):
+    if _catalog.has_table(reader, "uow_identity"):
         identity: str = reader.rows("SELECT ledger_id FROM uow_identity")[0][0]
         return identity
-    return "1.0.0"
+    return NO_ID
 
 
 def claim_of(ledger: str, store: str) -> str:

@@ -21,8 +21,8 @@ from urllib.parse import quote, unquote
 from weakref import WeakKeyDictionary
 
 from memoryos_uow._canonical import sha256_hex
+from memoryos_uow._durable import make_durable
 from memoryos_uow._names import Operation, text_problem
-from memoryos_uow._wal import sync_log
 from memoryos_uow.abc import Capability
 from memoryos_uow.errors import StoreError
 from memoryos_uow.stores._blob_keys import key_problem
@@ -249,7 +249,7 @@ class FileStore(HeadStore):
             if any(head is None or head.version != newest[record].commit_seq for record, head in heads.items()):
                 # It may be a newer unit that asks for a removal, or to which these give way: a power cut must not take
                 # that one back any more.
-                sync_log(Path(reader.rows("PRAGMA database_list")[0][2]))
+                make_durable(reader)
             # Removals first: a name may have been a directory of what is removed, or the other way round.
             for record in (record for record, head in heads.items() if head is None):
                 *folders, name = _segments(*record)

@@ -11,16 +11,10 @@ prevents nobody from opening the ledger and recovering the rest.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow import _log
-from memoryos_uow.stores._blobs import BlobStore
-from memoryos_uow.stores._documents import DocumentStore
-from memoryos_uow.stores._files import FileStore
-from memoryos_uow.stores._postgres import PostgresStore
-from memoryos_uow.stores._sqlite_file import SQLiteFileStore
-from memoryos_uow.stores._tables import TableStore
-from memoryos_uow.stores._vectors import VectorStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,17 +23,16 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS: Final = "memoryos_uow.stores"
 
-_BUILT_IN: Final[Mapping[str, Callable[[str, Mapping[str, Any]], Store]]] = {
-    BlobStore.kind: lambda name, config: BlobStore(name, config["directory"]),
-    DocumentStore.kind: lambda name, _: DocumentStore(name),
-    FileStore.kind: lambda name, config: FileStore(name, config["directory"]),
-    PostgresStore.kind: lambda name, config: PostgresStore(name, config["url"]),
-    SQLiteFileStore.kind: lambda name, config: SQLiteFileStore(name, config["path"]),
-    TableStore.kind: lambda name, config: TableStore(
-        name, key=config["key"], table=config["table"], space_column=config["space_column"]
-    ),
-    VectorStore.kind: lambda name, config: VectorStore(name, dimensions=config["dimensions"], metric=config["metric"]),
+_BUILT_IN: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
+    "blobs": ("_blobs", "BlobStore", ("directory",)),
+    "documents": ("_documents", "DocumentStore", ()),
+    "files": ("_files", "FileStore", ("directory",)),
+    "postgresql": ("_postgres", "PostgresStore", ("url",)),
+    "rows": ("_tables", "TableStore", ("key", "table", "space_column")),
+    "sqlite file": ("_sqlite_file", "SQLiteFileStore", ("path",)),
+    "vectors": ("_vectors", "VectorStore", ("dimensions", "metric")),
 }
+"""By kind: the module, loaded when a ledger has such a store, the class, and what of the configuration it takes."""
 
 
 def recorded_store(name: str, kind: str, config: Mapping[str, Any]) -> Store | None:
@@ -57,7 +50,10 @@ def recorded_store(name: str, kind: str, config: Mapping[str, Any]) -> Store | N
 
 def _made(name: str, kind: str, config: Mapping[str, Any]) -> Store | None:
     if kind in _BUILT_IN:
-        return _BUILT_IN[kind](name, config)
+        module, class_name, wanted = _BUILT_IN[kind]
+        store = getattr(import_module(f"memoryos_uow.stores.{module}"), class_name)
+        built_in: Store = store(name, **{setting: config[setting] for setting in wanted})
+        return built_in
     from importlib.metadata import entry_points  # noqa: PLC0415 - only for kinds that are not ours
 
     for entry_point in entry_points(group=ENTRY_POINTS, name=kind):

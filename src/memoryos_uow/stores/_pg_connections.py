@@ -1,8 +1,8 @@
 """Connections of one process to one PostgreSQL database that is not the ledger's.
 
 Promise: no connection is shared over a fork or used by two threads at once; one that died while idle is replaced
-without anybody noticing. Nothing is kept in a session (no prepared statements, settings, temporary tables or locks), so the
-address may be that of a pooler that lends its connections for one transaction each.
+without anybody noticing. Nothing is kept in a session (no prepared statements, settings, temporary tables or locks), so
+the address may be that of a pooler that lends its connections for one transaction each.
 """
 
 from __future__ import annotations

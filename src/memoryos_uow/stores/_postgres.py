@@ -19,7 +19,7 @@ from memoryos_uow._names import Dialect
 from memoryos_uow._records import Found
 from memoryos_uow.abc import Capability
 from memoryos_uow.errors import StoreError
-from memoryos_uow.stores._claims import ledger_id
+from memoryos_uow.stores._claims import NO_ID, ledger_id
 from memoryos_uow.stores._outside import HeadStore, Value
 from memoryos_uow.stores._pg_address import read_address
 from memoryos_uow.stores._second_database import Changes, SecondDatabase
@@ -108,6 +108,12 @@ class PostgresStore(HeadStore):
             StoreUnavailable: it cannot be reached.
         """
         claim = (recorded or {}).get("claim") or ledger_id(tx)
+        if claim == NO_ID:
+            raise StoreError(
+                "A ledger of contract 1.0.0 has no id that would tell its records from another one's.",
+                hint="Nothing was written. Open it with migrate=True.",
+                store=self._name,
+            )
         self._prepares = self._database.claim(claim)
         if self._two_phase and not self._prepares:
             raise StoreError(

@@ -86,9 +86,11 @@ def statements(table: str, columns: tuple[str, ...], value_type: str) -> Stateme
 class PostgresRecords:
     """Writes the records of the store called `store`."""
 
-    def __init__(self, store: str, sql: Statements) -> None:
+    def __init__(self, store: str, sql: Statements, columns_of: Callable[[Any], tuple[object, ...]]) -> None:
+        """Write with `sql`; `columns_of` returns what the columns of a record with a payload hold."""
         self._store = store
         self.sql = sql
+        self._columns_of = columns_of
 
     def apply(
         self,
@@ -96,7 +98,6 @@ class PostgresRecords:
         unit: UnitFacts,
         version: int,
         run: list[Write],
-        columns_of: Callable[[Any], tuple[object, ...]],
         condition: Condition = ALWAYS,
     ) -> None:
         """Carry out `run`, writes of one operation.
@@ -110,17 +111,15 @@ class PostgresRecords:
         operation = run[0].operation
         whole = _Run(self._store, unit, version, run)
         if operation is Operation.CREATE:
-            self._create(tx, whole, columns_of, condition)
+            self._create(tx, whole, condition)
         elif operation is Operation.DELETE:
             self._delete(tx, whole)
         else:
-            self._put(tx, whole, columns_of, condition, whole_sql=operation is Operation.UPSERT)
+            self._put(tx, whole, condition, whole_sql=operation is Operation.UPSERT)
 
-    def _create(
-        self, tx: Transaction, run: _Run, columns_of: Callable[[Any], tuple[object, ...]], condition: Condition
-    ) -> None:
+    def _create(self, tx: Transaction, run: _Run, condition: Condition) -> None:
         distinct = run.before_repeated()
-        rows = run.rows(distinct, columns_of)
+        rows = run.rows(distinct, self._columns_of)
         sql = self.sql.create.format(condition=condition.sql)
         made = tx.rows(sql, (*run.place, run.version, *rows, *condition.parameters))
         if len(made) == len(run.writes):
@@ -135,14 +134,13 @@ class PostgresRecords:
         self,
         tx: Transaction,
         run: _Run,
-        columns_of: Callable[[Any], tuple[object, ...]],
         condition: Condition,
         *,
         whole_sql: bool,
     ) -> None:
         """Write each record's last value of the run; those before it would be overwritten at once."""
         last = list({write.key: write for write in run.writes}.values())
-        rows = run.rows(last, columns_of)
+        rows = run.rows(last, self._columns_of)
         if whole_sql:
             sql = self.sql.upsert.format(condition=condition.sql)
             changed = tx.execute(sql, (*run.place, run.version, *rows, *condition.parameters))

@@ -88,7 +88,9 @@ class RecordStore(ABC):
         self._name = check_store_name(name)
         self._sql = _statements(self._table, self._columns)
         columns = (*self._columns, *self._written_on_postgres)
-        self._on_postgres = PostgresRecords(self._name, statements(self._table, columns, self._value_type))
+        self._on_postgres = PostgresRecords(
+            self._name, statements(self._table, columns, self._value_type), self._columns_on_postgres
+        )
 
     @property
     def name(self) -> str:
@@ -197,10 +199,10 @@ class RecordStore(ABC):
         """Carry out `run`, writes of one operation; see `PostgresRecords.apply`."""
         condition = self._condition()
         try:
-            self._on_postgres.apply(tx, unit, version, run, self._columns_on_postgres, condition)
+            self._on_postgres.apply(tx, unit, version, run, condition)
         except NotSo:
             self._follow_record(tx)
-            self._on_postgres.apply(tx, unit, version, run, self._columns_on_postgres)
+            self._on_postgres.apply(tx, unit, version, run)
 
     def _condition(self) -> Condition:
         """Return what must still be so for what `_columns_on_postgres` returns to be right."""
@@ -230,6 +232,10 @@ class RecordStore(ABC):
         """Return the commit sequence of the unit that wrote the record last, or None if there is no record."""
         rows = reader.rows(self._sql.version, (self._name, space_id, key))
         return rows[0][0] if rows else None
+
+    def versions(self, reader: Reader, space_id: str, keys: Sequence[str]) -> dict[str, object]:
+        """Return the version of each of `keys` that has a record, all at once; on PostgreSQL only."""
+        return dict(reader.rows(self._on_postgres.sql.versions, (self._name, space_id, list(keys))))
 
     def keys(self, reader: Reader, space_id: str) -> Iterator[str]:
         """Yield the keys of all records in a space, in the order of their UTF-8 bytes."""

@@ -6,6 +6,7 @@ order of their code points, no spaces, nothing but these values:
 - NULL as ``null``, an INTEGER in decimal, a TEXT as a JSON string (only ``"``, ``\`` and control characters escaped);
 - a REAL as the shortest decimal that gives the same float64 (Python's ``repr``, so always with ``.`` or ``e``), an
   infinity as ``{"$real":"inf"}`` or ``{"$real":"-inf"}``;
+- on PostgreSQL a BOOLEAN as ``true`` or ``false``, NaN as ``{"$real":"nan"}``, and what is none of these as its text;
 - a BLOB as ``{"$bytes":"<lower-case hex>"}``.
 
 Promise: different rows have different contents, and the content is that of the row as the table holds it after the
@@ -41,7 +42,7 @@ def row_content(row: Mapping[str, object]) -> bytes:
 def _plain(cell: object) -> object:
     if isinstance(cell, bytes):
         return {"$bytes": cell.hex()}
-    if isinstance(cell, float) and math.isinf(cell):
+    if isinstance(cell, float) and not math.isfinite(cell):
         return {"$real": str(cell)}
     return cell
 
@@ -64,6 +65,27 @@ def as_cell(cell: object) -> object:
     if isinstance(cell, (bytearray, memoryview)):
         return bytes(cell)
     return int(cell) if isinstance(cell, bool) else cell
+
+
+def as_typed(cell: object, sort: str) -> object:
+    """Return what a PostgreSQL column of the type `sort` is given for `cell`, which is as `as_cell` returned it.
+
+    Raises:
+        ValueError: it would become something else there; the text says what is wrong, as `cell_problem` does.
+    """
+    if cell is None:
+        return None
+    if isinstance(cell, bytes) != (sort == "bytea"):
+        raise ValueError(f"is of type {type(cell).__name__}, and the column of type {sort}")
+    if sort == "boolean":
+        if cell not in (0, 1):
+            raise ValueError("is neither true nor false")
+        return bool(cell)
+    if isinstance(cell, float) and sort in ("smallint", "integer", "bigint"):
+        if not cell.is_integer():
+            raise ValueError("is no whole number")
+        return int(cell)
+    return cell
 
 
 def cell_bytes(cell: object) -> int:

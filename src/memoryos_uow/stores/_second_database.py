@@ -6,8 +6,8 @@ lead to the end of that transaction:
 - *held*: the connection keeps it open, and `decide` commits it: that commit is the unit's decision.
 - *prepared*: ``PREPARE TRANSACTION`` makes it durable under a name of ours (`gid`); any process can finish it.
 
-Promise: the marker is there if, and only if, the records are. `settle` says which, for good: where there is no marker it
-plants a tombstone in its place, and whoever comes late collides with it.
+Promise: the marker is there if, and only if, the records are. `settle` says which, for good: where there is no marker
+it plants a tombstone in its place, and whoever comes late collides with it.
 """
 
 from __future__ import annotations
@@ -354,7 +354,7 @@ class SecondDatabase:
         """Return who wrote a record and its text, None if there is none."""
         self._look_for_home()
         found = self._query(_RECORD, space_id=space_id, key=key)
-        return found[0] if found else None  # type: ignore[return-value]
+        return found[0] if found else None
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Yield space and key of every record, in pages."""

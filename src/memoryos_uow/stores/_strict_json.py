@@ -104,12 +104,7 @@ class _Encoding:
                     raise self._refusal(
                         f"is nested more than {DEPTH_MAX} levels deep, or contains itself", "Flatten it."
                     )
-                if kind is dict:
-                    for key in item:
-                        if type(key) is not str:
-                            raise self._wrong_key(key)
-                    item = item.values()  # noqa: PLW2901 - what is to be looked at of it
-                self._check(item, depth + 1)
+                self._check(item if kind is list else self._members(item), depth + 1)
             elif kind is not float:
                 raise self._refusal(
                     f"holds a {kind.__name__}, which JSON would not give back as it was",
@@ -118,11 +113,14 @@ class _Encoding:
             elif not math.isfinite(item):
                 raise self._refusal("holds NaN or an infinity, which JSON lacks", "Store None or a string instead.")
 
-    def _wrong_key(self, key: object) -> UsageError:
-        return self._refusal(
-            f"has an object with a key of type {type(key).__name__}; in JSON keys are strings",
-            "Convert the key with str().",
-        )
+    def _members(self, item: dict[object, object]) -> Iterable[object]:
+        for key in item:
+            if type(key) is not str:
+                raise self._refusal(
+                    f"has an object with a key of type {type(key).__name__}; in JSON keys are strings",
+                    "Convert the key with str().",
+                )
+        return item.values()
 
     def _too_long(self, what: str) -> UsageError:
         return self._refusal(

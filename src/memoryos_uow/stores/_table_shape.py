@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from memoryos_uow.errors import UsageError
@@ -52,6 +52,10 @@ class Shape:
     columns: tuple[str, ...]
     computed: frozenset[str] = frozenset()
     """Generated columns: they can be read but not written."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """On PostgreSQL the type of each column, without its length."""
+    unique: tuple[str, ...] = ()
+    """On PostgreSQL the columns that make a row the only one of its key."""
 
 
 def quoted(name: str) -> str:

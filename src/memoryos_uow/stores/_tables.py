@@ -13,13 +13,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow._canonical import sha256_hex
-from memoryos_uow._names import MAX_KEY_BYTES, Operation, check_identifier, check_store_name
+from memoryos_uow._names import MAX_KEY_BYTES, Dialect, Operation, check_identifier, check_store_name
 from memoryos_uow._records import Content, Found, Held
 from memoryos_uow.abc import ASK_THE_STORE, MISSING, Capability
-from memoryos_uow.errors import StoreError
+from memoryos_uow.errors import StoreError, UsageError
+from memoryos_uow.stores import _table_shape_postgres
 from memoryos_uow.stores._record_errors import record_exists, record_missing
 from memoryos_uow.stores._row_sql import RowSql
-from memoryos_uow.stores._row_values import as_cell, cell_bytes, cell_problem, key_text, row_content
+from memoryos_uow.stores._row_sql_postgres import PostgresRowSql, is_raised_by_trigger, runs, words_of_server
+from memoryos_uow.stores._row_values import as_cell, as_typed, cell_bytes, cell_problem, key_text, row_content
 from memoryos_uow.stores._table_shape import (
     Shape,
     Target,
@@ -82,11 +84,12 @@ class TableStore:
         if space_column is not None and key.lower() == space_column.lower():
             raise self._target.refusal("The key column and the space column are the same.", "Use two columns.")
         self._columns = None if columns is None else check_columns(columns, self._target)
+        self._sql: RowSql | PostgresRowSql
         self._learn(Shape(tuple(self._columns or self._target.identity())))
 
     def _learn(self, shape: Shape) -> None:
         self._shape = shape
-        self._sql = RowSql(self._target, shape)
+        self._sql = PostgresRowSql(self._target, shape) if shape.types else RowSql(self._target, shape)
 
     def __repr__(self) -> str:
         target = self._target
@@ -111,7 +114,8 @@ class TableStore:
 
     def _look(self, reader: Reader) -> bool:
         """Learn the table's columns; return whether there is a table. If not, the declared columns count until then."""
-        shape = find_shape(reader, self._target)
+        there = reader.dialect is Dialect.POSTGRESQL
+        shape = (_table_shape_postgres.find_shape if there else find_shape)(reader, self._target)
         if shape is None and self._columns is None:
             raise self._target.refusal(
                 f"The ledger's file has no table {self._target.table!r}.",
@@ -124,7 +128,8 @@ class TableStore:
                 f"The table {self._target.table!r} exists, without the columns {listed(absent)}.",
                 "Add them with ALTER TABLE, or leave columns= out.",
             )
-        self._learn(shape or Shape(declared))
+        made = _table_shape_postgres.made_shape(self._columns or {}, self._target) if there else Shape(declared)
+        self._learn(shape or made)
         return shape is not None
 
     def _compare(self, recorded: Mapping[str, Any] | None) -> None:
@@ -145,7 +150,9 @@ class TableStore:
         """
         self._compare(recorded)
         if not self._look(tx):
-            tx.execute(create_statement(self._columns or {}, self._target))
+            make = create_statement if tx.dialect is Dialect.SQLITE else _table_shape_postgres.create_statement
+            tx.execute(make(self._columns or {}, self._target))
+            self._look(tx)
         return self._config()
 
     # Values
@@ -192,9 +199,15 @@ class TableStore:
 
     def _cell(self, column: str, cell: object) -> object:
         problem = cell_problem(cell)
-        if problem:
-            raise self._target.refusal(f"The value for the column {column!r} {problem}.", "Convert it first.")
-        return as_cell(cell)
+        if not problem:
+            plain = as_cell(cell)
+            if not self._shape.types or column in self._target.identity():
+                return plain
+            try:
+                return as_typed(plain, self._shape.types[column])
+            except ValueError as error:
+                problem = str(error)
+        raise self._target.refusal(f"The value for the column {column!r} {problem}.", "Convert it first.")
 
     def overlay(self, write: Write) -> Absent:
         """Return `MISSING` for a delete; what defaults and triggers make of a row, only the table can tell."""
@@ -214,62 +227,105 @@ class TableStore:
             StoreError: a constraint or trigger of the table refused a row, or turned its key into another one.
             UsageError: the space column of a value differs from the unit's space.
         """
+        if isinstance(self._sql, PostgresRowSql):
+            for batch in _with_different_keys(writes):
+                self._apply_batch(tx, self._sql, unit, batch)
+            return
         for write in writes:
             if write.operation is Operation.DELETE:
-                self._delete(tx, unit, write)
+                self._delete(tx, self._sql, unit, write)
             else:
-                self._put(tx, unit, write)
+                self._put(tx, self._sql, unit, write)
 
-    def _delete(self, tx: Transaction, unit: UnitFacts, write: Write) -> None:
-        where = self._sql.where(unit.space_id, str(write.key))
-        if not tx.rows(self._sql.exists, where):
-            raise record_missing(write, unit)
-        self._change(tx, self._sql.delete, where)
+    def _apply_batch(self, tx: Transaction, sql: PostgresRowSql, unit: UnitFacts, batch: list[Write]) -> None:
+        """Carry out writes to different rows, all together."""
+        keys = [str(write.key) for write in batch]
+        present = sql.present(tx, unit.space_id, keys)
+        statements = (self._statement(sql, unit, write, exists=str(write.key) in present) for write in batch)
+        for text, rows in runs(statement for statement in statements if statement is not None):
+            self._change(tx, text, rows)
+        left = sql.among(tx, unit.space_id, keys)
+        for write in batch:
+            if write.operation is not Operation.DELETE:
+                cells = left.get(str(write.key))
+                write.content = self._content(None if cells is None else self._as_row(cells))
 
-    def _put(self, tx: Transaction, unit: UnitFacts, write: Write) -> None:
+    def _statement(
+        self, sql: PostgresRowSql, unit: UnitFacts, write: Write, *, exists: bool
+    ) -> tuple[str, tuple[object, ...]] | None:
+        """Return the statement, with its parameters, that carries out `write`; None if nothing is to be done."""
+        space_id, key = unit.space_id, str(write.key)
+        if write.operation is Operation.DELETE:
+            if not exists:
+                raise record_missing(write, unit)
+            return sql.delete, sql.where(space_id, key)
+        row = self._refuse_unfit(unit, write, exists=exists)
+        columns = tuple(row.cells)
+        if exists:
+            return (sql.update(columns), (*row.cells.values(), *sql.where(space_id, key))) if columns else None
+        if not sql.can_name(space_id, key):
+            raise self._odd_row("Its key or space column cannot hold this key")
+        return sql.insert(columns), (*sql.new(space_id, key), *row.cells.values())
+
+    def _refuse_unfit(self, unit: UnitFacts, write: Write, *, exists: bool) -> _Row:
+        """Return the row that `write` is to leave, where its key is as free, or as taken, as it must be."""
         row: _Row = write.payload
         if row.spaces and key_text(row.spaces[0]) != unit.space_id:
             raise self._target.refusal(
                 f"The column {self._target.space!r} of a row differs from the unit's space.", "Leave the column out."
             )
-        space_id, key = unit.space_id, str(write.key)
-        where = self._sql.where(space_id, key)
-        exists = bool(tx.rows(self._sql.exists, where))
         if exists and write.operation is Operation.CREATE:
             raise record_exists(write, unit)
         if not exists and write.operation is Operation.UPDATE:
             raise record_missing(write, unit)
-        if not exists:
-            self._change(tx, self._sql.insert(tuple(row.cells)), (*self._sql.new(space_id, key), *row.cells.values()))
-        elif row.cells:
-            self._change(tx, self._sql.update(tuple(row.cells)), (*row.cells.values(), *where))
-        write.content = self._content(tx, space_id, key)
+        return row
 
-    def _change(self, tx: Transaction, sql: str, parameters: Sequence[object]) -> None:
+    def _delete(self, tx: Transaction, sql: RowSql, unit: UnitFacts, write: Write) -> None:
+        where = sql.where(unit.space_id, str(write.key))
+        if not tx.rows(sql.exists, where):
+            raise record_missing(write, unit)
+        self._change(tx, sql.delete, [where])
+
+    def _put(self, tx: Transaction, sql: RowSql, unit: UnitFacts, write: Write) -> None:
+        space_id, key = unit.space_id, str(write.key)
+        where = sql.where(space_id, key)
+        exists = bool(tx.rows(sql.exists, where))
+        row = self._refuse_unfit(unit, write, exists=exists)
+        if not exists:
+            self._change(tx, sql.insert(tuple(row.cells)), [(*sql.new(space_id, key), *row.cells.values())])
+        elif row.cells:
+            self._change(tx, sql.update(tuple(row.cells)), [(*row.cells.values(), *where)])
+        write.content = self._content(self._row(tx, space_id, key))
+
+    def _change(self, tx: Transaction, sql: str, rows: list[tuple[object, ...]]) -> None:
+        """Run a statement for each of `rows`, parameters that change one row each."""
+        refusal: StoreError | None = None
         try:
-            changed = tx.execute(sql, parameters)
+            changed = tx.execute(sql, rows[0]) if len(rows) == 1 else tx.execute_many(sql, rows)
         except StoreError as error:
             refusal = error
+        except UsageError as error:
+            if not is_raised_by_trigger(error.__cause__):
+                raise
         else:
-            if changed:
+            if changed == len(rows):
                 return
-            raise self._odd_row("A trigger of it held the write back")
+            raise self._odd_row("A trigger of it held the write back, or another row has its key")
         raise self._constraint(refusal)
 
-    def _constraint(self, refusal: StoreError) -> StoreError:
-        cause = refusal.__cause__
+    def _constraint(self, refusal: StoreError | None) -> StoreError:
+        cause = refusal.__cause__ if refusal is not None else None
         if cause is None or getattr(cause, "sqlite_errorname", "") == "SQLITE_CONSTRAINT_TRIGGER":
             return self._odd_row("A trigger of it refused the write")  # in words of its own, which may quote the row
         error = StoreError(
-            f"The table {self._target.table!r} refused a row: {cause}.",
+            f"The table {self._target.table!r} refused a row: {words_of_server(cause)}.",
             hint="Nothing of the unit was written. Correct the value, or the table's constraint.",
             store=self._name,
         )
         error.__cause__ = cause
         return error
 
-    def _content(self, tx: Transaction, space_id: str, key: str) -> Content:
-        row = self._row(tx, space_id, key)
+    def _content(self, row: Mapping[str, Any] | None) -> Content:
         if row is None:
             raise self._odd_row("Its key or space column, or a trigger of it, turned the key into something else")
         content = row_content(row)
@@ -286,7 +342,10 @@ class TableStore:
 
     def _row(self, reader: Reader, space_id: str, key: str) -> dict[str, Any] | None:
         rows = reader.rows(self._sql.select, self._sql.where(space_id, key))
-        return dict(zip(self._shape.columns, rows[0], strict=True)) if rows else None
+        return self._as_row(rows[0]) if rows else None
+
+    def _as_row(self, cells: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(self._shape.columns, cells, strict=True))
 
     def read(self, reader: Reader, space_id: str, key: str) -> Found | None:
         """Return the row as a dict of all its columns, and its version: the SHA-256 of its content."""
@@ -314,9 +373,8 @@ class TableStore:
 
     def contents(self, reader: Reader) -> Iterator[Held]:
         """Yield every row of the table that a record's key can name."""
-        columns = self._shape.columns
         for cells in reader.stream(self._sql.all):
-            row = dict(zip(columns, cells, strict=True))
+            row = self._as_row(cells)
             key = key_text(row[self._target.key])
             space_id = None if self._target.space is None else key_text(row[self._target.space])
             if key is None or (space_id is None and not self.shares_keys):
@@ -338,3 +396,15 @@ class TableStore:
 
     def close(self) -> None:
         """Do nothing: nothing is held outside the ledger."""
+
+
+def _with_different_keys(writes: Sequence[Write]) -> Iterator[list[Write]]:
+    """Yield `writes` in their order, in lists as long as no key comes twice in one of them."""
+    batch: dict[str | None, Write] = {}
+    for write in writes:
+        if write.key in batch:
+            yield list(batch.values())
+            batch = {}
+        batch[write.key] = write
+    if batch:
+        yield list(batch.values())

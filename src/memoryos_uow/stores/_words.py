@@ -47,6 +47,7 @@ _SEARCH: Final = (
     " FROM uow_documents AS d, (SELECT CAST(? AS TSQUERY)) AS q(words)"
     " WHERE d.words @@ q.words AND d.store = ? AND d.space_id = ? ORDER BY score DESC, key LIMIT ?"
 )
+_FIRST: Final = "SELECT words IS NULL FROM uow_documents WHERE store = ? ORDER BY space_id, key LIMIT 1"
 _DOCUMENTS: Final = "SELECT space_id, key, value FROM uow_documents WHERE store = ?"
 _FILL: Final = (
     "UPDATE uow_documents AS d SET words = u.words"
@@ -67,8 +68,8 @@ class WordIndex:
         """Refuse nothing: every PostgreSQL that the ledger works on can do it."""
 
     def exists(self, reader: Reader) -> bool:
-        """Say that there is one: the column and its index come with the ledger's schema."""
-        return True
+        """Say whether the documents have words, going by the first of them: those of a copied ledger have none yet."""
+        return reader.rows(_FIRST, (self._store,)) != [(True,)]
 
     def rebuild(self, tx: Transaction, parse: Callable[[Any], Any]) -> None:
         """Write the words of every document anew; units that write documents wait for that."""

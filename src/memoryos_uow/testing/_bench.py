@@ -13,7 +13,7 @@ from memoryos_uow import _ambient, _coordination
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import Band, Durability, Operation
 from memoryos_uow._registry import StoreRegistry
-from memoryos_uow.abc import Home, OutsideStore, Publisher, Redo, UnitFacts, Write
+from memoryos_uow.abc import Capability, Home, LastResource, OutsideStore, Publisher, Redo, UnitFacts, Write
 from memoryos_uow.engines.sqlite import SQLiteEngine
 from memoryos_uow.ledger import Ledger
 from memoryos_uow.stores import DocumentStore
@@ -48,6 +48,8 @@ class Subject:
     refused: Sequence[Any] = ()
     as_read: Callable[[str, str, Any], Any] = field(default=lambda _space, _key, value: value)
     """What `read` returns for a space, a key and a value that was written."""
+    copied: Callable[[Path, Path], None] | None = None
+    """Is told that a directory with a ledger was copied, so that it can copy what its stores have elsewhere."""
     stored: Callable[[Path, str, str], bytes | None] | None = None
     """The exact bytes that the store keeps, by the ledger's directory, space and key, as a stranger finds them."""
 
@@ -111,6 +113,17 @@ class Bench:
             self.engine.close()
 
     @property
+    def decider(self) -> LastResource | None:
+        """The store, if its own commit decides."""
+        decides = self.store.capability is Capability.LAST_RESOURCE
+        return self.store if decides and isinstance(self.store, LastResource) else None
+
+    @property
+    def locks(self) -> bool:
+        """Whether nobody else can prepare the same records between prepare and publish."""
+        return self.store.capability in (Capability.LAST_RESOURCE, Capability.TWO_PHASE)
+
+    @property
     def home(self) -> Home:
         """Where the ledger lives."""
         return Home(self.directory, read_only=False)
@@ -154,10 +167,17 @@ class Bench:
         if isinstance(self.store, OutsideStore):
             with duty(OF_METHOD["plan"], "plan"):
                 unit.tokens = self.store.plan(unit.facts, unit.writes)
-            for _ in range(times if unit.tokens else 0):
-                with duty(OF_METHOD["prepare"], "prepare"):
-                    self.store.prepare(unit.facts, unit.writes)
+            method = "prepare" if self.decider is None else "hold"
+            for _ in range(times if unit.tokens or self.decider else 0):
+                with duty(OF_METHOD[method], method):
+                    getattr(self.store, method)(unit.facts, unit.writes)
         return unit
+
+    def abandon(self, unit: Unit) -> None:
+        """Abandon what was prepared."""
+        if isinstance(self.store, OutsideStore):
+            with duty(OF_METHOD["abandon"], "abandon"):
+                self.store.abandon(unit.facts.uow_id, unit.tokens)
 
     def apply(self, tx: SQLiteTransaction, unit: Unit) -> None:
         """Apply all writes inside `tx`."""
@@ -172,8 +192,11 @@ class Bench:
         return unit
 
     def owe(self, tx: SQLiteTransaction, unit: Unit) -> None:
-        """Write into the ledger what the store has to publish."""
-        if isinstance(self.store, Publisher):
+        """Write into the ledger what the store has to publish; or have the store decide, if it does that."""
+        if self.decider is not None:
+            with duty(OF_METHOD["decide"], "decide"):
+                self.decider.decide(unit.facts.uow_id)
+        elif isinstance(self.store, Publisher):
             with duty(OF_METHOD["redo"], "redo"):
                 unit.entries = [self._redo(self.store, unit, seq, write) for seq, write in enumerate(unit.writes)]
             _coordination.insert_redo(tx, self.store.name, unit.entries)
@@ -186,7 +209,7 @@ class Bench:
 
     def publish(self, *units: Unit) -> None:
         """Publish everything that these units owe, in one call, in commit order."""
-        if isinstance(self.store, Publisher):
+        if isinstance(self.store, Publisher) and self.decider is None:
             entries = sorted((e for unit in units for e in unit.entries), key=lambda e: (e.commit_seq, e.seq))
             with duty(OF_METHOD["publish"], "publish"), self.engine.reader() as reader:
                 self.store.publish(reader, entries)

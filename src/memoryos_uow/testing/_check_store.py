@@ -29,10 +29,12 @@ _CHECKS: Final[tuple[Callable[..., Any], ...]] = (
     inside.measuring,
     inside.applying,
     inside.reading,
+    inside.saving,
     inside.closing,
     outside.preparing,
     outside.publishing,
     outside.publishing_elsewhere,
+    outside.holding,
     outside.abandoning,
     outside.sweeping,
     contents.contents,
@@ -52,6 +54,7 @@ def check_store(
     refused: Sequence[Any] = (),
     as_read: Callable[[str, str, Any], Any] | None = None,
     stored: Callable[[Path, str, str], bytes | None] | None = None,
+    copied: Callable[[Path, Path], None] | None = None,
     first_only: bool = False,
 ) -> StoreReport:
     """Try everything on a store that its contract (`memoryos_uow.abc`) promises, killing processes on the way.
@@ -68,6 +71,8 @@ def check_store(
         stored: returns the exact bytes that the store keeps, by the ledger's directory, space and key, found in another
             way than through the store; None if there is nothing. With it, lengths and checksums are compared with the
             truth, and so is what was published; without, lengths and checksums of values that are bytes.
+        copied: for a store that keeps something in neither the ledger nor its directory: is called with the directory
+            of a ledger and that of a copy of it, and has to copy the store's part, too. In the copy no unit is open.
         first_only: stop at the first obligation that does not hold.
 
     Raises:
@@ -76,7 +81,7 @@ def check_store(
     """
     if len(values) < VALUES_MIN:
         raise UsageError(f"check_store needs {VALUES_MIN} different values.", hint="Pass values=[...].")
-    subject = Subject(factory, values, refused, stored=stored)
+    subject = Subject(factory, values, refused, stored=stored, copied=copied)
     if as_read is not None:
         subject.as_read = as_read
     report = StoreReport(repr(factory()))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from memoryos_uow._limits import Limits
 from memoryos_uow._names import Operation, check_store_name
-from memoryos_uow.abc import ASK_THE_STORE, MISSING, NEEDED, Home, Store
+from memoryos_uow.abc import ASK_THE_STORE, MISSING, NEEDED, Home, Savable, Store
 from memoryos_uow.errors import RecordExists, RecordMissing, UsageError
-from memoryos_uow.testing._bench import OTHER_SPACE, SPACE, Bench, duty
+from memoryos_uow.testing._bench import OTHER_SPACE, SPACE, Bench, blame, duty
 from memoryos_uow.testing._obligations import (
     APPLY,
     ATTACH,
@@ -22,6 +22,7 @@ from memoryos_uow.testing._obligations import (
     CLOSE,
     ENCODE,
     READ,
+    SAVE,
     SETUP,
     BrokenError,
     demand,
@@ -173,6 +174,7 @@ def _refuses(bench: Bench, change: Change, wanted: type[UnitOfWorkError]) -> Non
         with bench.transaction() as tx:
             bench.apply(tx, unit)
     except wanted:
+        bench.abandon(unit)
         return
     except Exception as error:
         raise BrokenError(
@@ -247,6 +249,27 @@ def _foretells(bench: Bench, unit: Unit) -> None:
     demand(READ, foretold == found, "overlay foretold another value than read finds afterwards")
     if _spoil(foretold):
         demand(READ, bench.store.overlay(write) == kept, "overlay returned no fresh copy")
+
+
+def saving(subject: Subject, directory: Path) -> None:
+    """What was saved of a write is loaded by another instance, and applied as if it had never been put aside."""
+    if not isinstance(subject.make(), Savable):
+        return  # nobody owes this
+    with Bench(subject, directory).ready() as bench, Bench(subject, directory).ready() as other:
+        for number, value in enumerate(subject.values):
+            unit = bench.unit(("create", f"k{number}", value))
+            (write,) = unit.writes
+            assert isinstance(bench.store, Savable)  # noqa: S101 - looked at before
+            assert isinstance(other.store, Savable)  # noqa: S101 - looked at before
+            with duty(SAVE, "save and load"):
+                saved = bench.store.save(write)
+                demand(SAVE, isinstance(saved, bytes), f"save returned a {type(saved).__name__}, not bytes")
+                write.payload = other.store.load(saved)
+            with blame(SAVE, "after save and load"):
+                bench.publish(bench.decide(bench.prepare(unit)))
+                bench.forget(unit)
+                bench.holds(SAVE, {f"k{n}": subject.values[n] for n in range(number + 1)}, "after save and load")
+                bench.keeps(SAVE, f"k{number}", write, "after save and load")
 
 
 def closing(subject: Subject, directory: Path) -> None:

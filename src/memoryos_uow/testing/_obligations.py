@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ATTACH, SETUP, ENCODE, PLAN, PREPARE, APPLY, PUBLISH = range(1, 8)
-ABANDON, SWEEP, READ, CLOSE, CAPABILITY, CONTENTS, ERASE = range(8, 15)
+ABANDON, SWEEP, READ, CLOSE, CAPABILITY, CONTENTS, ERASE, HOLD, SAVE = range(8, 17)
 
 OBLIGATIONS: Final[Mapping[int, str]] = {
     ATTACH: "attach",
@@ -26,6 +26,8 @@ OBLIGATIONS: Final[Mapping[int, str]] = {
     CAPABILITY: "capability",
     CONTENTS: "contents",
     ERASE: "erase_inside",
+    HOLD: "hold",
+    SAVE: "save",
 }
 """The numbered obligations of `memoryos_uow.abc`, each under its first method."""
 
@@ -35,6 +37,8 @@ OF_METHOD: Final[Mapping[str, int]] = {
     "redo": PUBLISH,
     **dict.fromkeys(("shares_keys", "shares_records"), CONTENTS),
     "erase_outside": ERASE,
+    **dict.fromkeys(("decide", "fate", "prepares"), HOLD),
+    "load": SAVE,
 }
 """The obligation that each method of a store stands under."""
 

@@ -12,7 +12,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from memoryos_uow.errors import ConflictError, StoreError
+from memoryos_uow.abc import Capability
+from memoryos_uow.errors import ConflictError, InDoubtError, StoreError
 from memoryos_uow.ledger import Ledger
 from memoryos_uow.stores import DocumentStore
 from memoryos_uow.testing._bench import BESIDE, LEDGER, SPACE, duty, tree
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from memoryos_uow.testing._watched import Hook
 
 OLD, NEW, NEWER = "old", "new", "newer"
-_BEFORE_DECISION: Final = frozenset({"attach", "setup", "encode", "plan", "prepare", "apply", "redo"})
+_BEFORE_DECISION: Final = frozenset({"attach", "setup", "encode", "plan", "prepare", "apply", "redo", "hold"})
 
 
 class World:
@@ -58,6 +59,8 @@ class World:
         """Return a world that begins like this one."""
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(self.directory, directory, symlinks=True)
+        if self.subject.copied is not None:
+            self.subject.copied(self.directory, directory)
         return World(self.subject, directory)
 
     def write(self, ledger: Ledger, state: str) -> None:
@@ -161,24 +164,45 @@ def killed(subject: Subject, directory: Path) -> Iterator[int]:
         world = start.copy(directory / "run")
         _kill(world, at, _unit)
         yield 1
-        allowed = {OLD} if method in _BEFORE_DECISION else {NEW}
+        allowed = {OLD} if method in _BEFORE_DECISION or (method, when) == ("decide", "before") else {NEW}
         if _is_turn(calls, at):
-            yield from _killed_again(world, directory / "again", f"killed {when} {method}", method, allowed)
+            again = _Dying(start, world, at, directory / "again")
+            yield from _killed_again(again, f"killed {when} {method}", method, allowed)
         world.judge(OF_METHOD[method], f"killed {when} {method}", allowed)
 
 
 def _is_turn(calls: list[tuple[str, str]], at: int) -> bool:
     """Say whether something outside may be left to recover: after `prepare` and around `publish`."""
-    return calls[at] in {("prepare", "after"), ("publish", "before"), ("publish", "after")}
+    return calls[at] in {("prepare", "after"), ("publish", "before"), ("publish", "after"), ("decide", "after")}
 
 
-def _killed_again(dead: World, scratch: Path, first: str, method: str, allowed: set[str]) -> Iterator[int]:
-    for at, (inner, when) in enumerate(_calls(dead, scratch, _recover)):
-        world = dead.copy(scratch)
+@dataclass(frozen=True)
+class _Dying:
+    """A world whose unit was killed, as often as it is wanted."""
+
+    start: World
+    dead: World
+    at: int
+    scratch: Path
+
+    def once_more(self) -> World:
+        """Return another one like it: a copy, or killed anew where not all of it can be copied."""
+        if self.dead.subject.copied is None:
+            return self.dead.copy(self.scratch)
+        world = self.start.copy(self.scratch)
+        _kill(world, self.at, _unit)
+        return world
+
+
+def _killed_again(dead: _Dying, first: str, method: str, allowed: set[str]) -> Iterator[int]:
+    counter = _Counter()
+    _recover(dead.once_more(), counter)
+    for at, (inner, when) in enumerate(counter.calls):
+        world = dead.once_more()
         _kill(world, at, _recover)
         yield 1
         world.judge(OF_METHOD[inner], f"{first}, and recovery killed {when} {inner}", allowed)
-    world = dead.copy(scratch)
+    world = dead.once_more()
     recoverers = [fork(lambda: _recover(world, _Counter())) for _ in range(2)]
     for recoverer in recoverers:
         _, said = recoverer.wait()
@@ -194,18 +218,24 @@ def refused(subject: Subject, directory: Path) -> None:
             continue
         world = start.copy(directory / "run")
         shown = f"an error after {method}"
-        with duty(OF_METHOD[method], shown), world.open(_Counter(_refuse, at)) as ledger:
+        decided = method in ("publish", "decide")
+        act = _lose_the_answer if method == "decide" else _refuse
+        with duty(OF_METHOD[method], shown), world.open(_Counter(act, at)) as ledger:
             try:
                 world.write(ledger, NEW)
             except StoreError:
-                demand(OF_METHOD[method], method != "publish", f"{shown} reached the caller of a committed unit")
+                demand(OF_METHOD[method], not decided, f"{shown} reached the caller of a committed unit")
             else:
-                demand(OF_METHOD[method], method == "publish", f"{shown} did not reach the caller")
-        world.judge(OF_METHOD[method], shown, {NEW} if method == "publish" else {OLD})
+                demand(OF_METHOD[method], decided, f"{shown} did not reach the caller")
+        world.judge(OF_METHOD[method], shown, {NEW} if decided else {OLD})
 
 
 def _refuse() -> None:
     raise StoreError("The check refuses here.")
+
+
+def _lose_the_answer() -> None:
+    raise InDoubtError("The check loses the answer here.")
 
 
 def late(subject: Subject, directory: Path) -> None:
@@ -249,7 +279,9 @@ def savepoints(subject: Subject, directory: Path) -> None:
     """A savepoint undoes what came after it, whether its writes still wait or were applied; a unit sees its own."""
     world = begin(subject, directory / "start")
     a, b, c = subject.values[:3]
-    for flush in (False, True):
+    # A unit that another store decides cannot have taken the ledger's lock before.
+    decides = subject.make().capability is Capability.LAST_RESOURCE
+    for flush in (False,) if decides else (False, True):
         inside = world.copy(directory / "run")
         with duty(APPLY, "a unit with savepoints"), inside.open() as ledger:
             uow = ledger.unit(space_id=SPACE, band="GREEN")

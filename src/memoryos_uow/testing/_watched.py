@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 METHODS: Final = (
     *("attach", "setup", "encode", "plan", "prepare", "apply", "redo", "publish", "abandon", "sweep"),
     *("overlay", "read", "version", "search", "keys", "close"),
+    *("hold", "decide", "fate", "save", "load"),
 )
-CHANGING: Final = frozenset({"setup", "encode", "plan", "prepare", "apply", "redo", "publish", "abandon", "sweep"})
+CHANGING: Final = frozenset(
+    {"setup", "encode", "plan", "prepare", "apply", "redo", "publish", "abandon", "sweep", "hold", "decide", "fate"}
+)
 """Methods on the way of a write: what is tried at each call is tried at these."""
 
 
@@ -27,6 +30,8 @@ def watched(store: Store, hook: Hook) -> Store:
     members: dict[str, Any] = {name: _method(store, name, hook) for name in METHODS if hasattr(store, name)}
     for name in ("name", "kind", "capability"):
         members[name] = getattr(store, name)
+    if hasattr(store, "prepares"):
+        members["prepares"] = property(lambda _: getattr(store, "prepares"))  # noqa: B009 - not every store has it
     made: Store = type(f"Watched{type(store).__name__}", (), members)()
     return made
 
