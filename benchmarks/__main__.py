@@ -19,6 +19,7 @@ from benchmarks import (
     bench_migration,
     bench_opening,
     bench_peers,
+    bench_postgres,
     bench_processes,
     bench_profile,
     bench_queries,
@@ -61,6 +62,7 @@ TABLES: Final[dict[str, Callable[[], None]]] = {
     "opening": partial(bench_opening.main, []),
     "streaming": partial(bench_streaming.main, []),
     "telemetry": partial(bench_telemetry.main, []),
+    "postgres": partial(bench_postgres.main, []),
     "verify": partial(bench_verify.main, []),
     "counts": partial(counts.main, []),
 }

@@ -17,6 +17,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 import psycopg
+import pytest
 
 from benchmarks import _postgres
 from benchmarks._command import options, section, workplace
@@ -26,7 +27,7 @@ from benchmarks._postgres import ByHandPostgres, ByLibraryPostgres, databases, d
 from benchmarks._ratios import Contender, race, ratio_table, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from benchmarks._postgres import PostgresWork
     from benchmarks._ratios import Result
@@ -38,11 +39,13 @@ SIZES: Final = (10_000, 100_000, 1_000_000)
 PLOT: Final = Path(__file__).parents[1] / "docs" / "plots" / "postgresql.svg"
 
 
-def compare(made: Databases, *, rounds: int, warmup: int, seed: int) -> list[Result]:
-    """Race every contender that is installed, each on a database of its own, over one connection."""
+def compare(
+    made: Databases, kinds: Mapping[str, type[PostgresWork]], *, rounds: int, warmup: int, seed: int
+) -> list[Result]:
+    """Race `kinds`, each on a database of its own, over one connection."""
     with ExitStack() as stack:
         contenders = []
-        for name, kind in installed().items():
+        for name, kind in kinds.items():
             work = stack.enter_context(kind(made.new()))
             for _ in range(warmup):
                 work()
@@ -129,6 +132,39 @@ def _picture(sizes: Sequence[int], results: Sequence[Result]) -> str:
     )
 
 
+@pytest.fixture(scope="module")
+def made() -> Iterator[Databases]:
+    """Makes databases on a server of its own."""
+    why_not = _postgres.reason_without()
+    if why_not is not None:
+        pytest.skip(why_not)
+    with durable_server() as server, databases(server) as found:
+        yield found
+
+
+def test_every_contender_does_the_same_work(made: Databases) -> None:
+    """Each has written three documents for each unit, where anybody can read them."""
+    for name, kind in installed().items():
+        url = made.new()
+        with kind(url) as work:
+            work()
+            work()
+        records = "uow_documents" if kind is ByLibraryPostgres else "documents"
+        with psycopg.connect(url) as connection:
+            assert connection.execute(f"SELECT count(*) FROM {records}".encode()).fetchone() == (6,), name
+
+
+def test_the_comparisons_run(made: Databases) -> None:
+    """Rates are of both sides, and a ledger that was filled by SQL takes units and numbers them."""
+    assert {name: len(found) for name, found in rates(made, rounds=1, seconds=0.05, seed=1).items()} == {
+        "by hand, psycopg": 1,
+        "unit of work": 1,
+    }
+    results = by_size(made, (3, 70), rounds=2, warmup=1, seed=1)
+    assert [result.name for result in results] == ["3 units", "70 units"]
+    assert _picture((3, 70), results).startswith("<svg")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print every table; put the picture into the page's folder."""
     given = options(__doc__, arguments, rounds=400, warmup=200, seed=1, seconds=3, sizes=len(SIZES))
@@ -140,8 +176,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for sync_us in (0, SLOW_US):
             disk = f"on a disk whose sync takes {sync_us / 1000:.0f} ms more" if sync_us else "on this disk"
             with durable_server(sync_us=sync_us) as server, databases(server) as made:
-                results = compare(made, rounds=given.rounds, warmup=given.warmup, seed=given.seed)
-                section(f"one connection, {disk}", ratio_table(results))
+                everybody = installed()
+                two = dict(list(everybody.items())[:2])
+                # DBOS has threads of its own, which take the interpreter from whoever else is measured.
+                for kinds, where in ((two, disk), (everybody, f"beside other libraries, {disk}")):
+                    results = compare(made, kinds, rounds=given.rounds, warmup=given.warmup, seed=given.seed)
+                    section(f"one connection, {where}", ratio_table(results))
                 found = rates(made, rounds=5, seconds=given.seconds, seed=given.seed)
                 section(f"32 connections of one process, {disk}", _rate_table(found))
         sizes = SIZES[: given.sizes]

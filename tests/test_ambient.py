@@ -20,7 +20,6 @@ from tests import processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import tzinfo
 
 MS = 1_795_375_231_110  # 2026-11-22T19:20:31.110Z
 
@@ -108,17 +107,21 @@ def test_a_fork_beside_a_thread_that_makes_an_id_does_not_block_the_child() -> N
     assert new_unit_id._lock is not held
 
 
-class StillClock(datetime):
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> StillClock:
-        assert tz is UTC
-        return cls(2026, 1, 2, 3, 4, 5, 0, tz)
-
-
-def test_now_is_text_of_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (1_767_323_045_000_000_000, "2026-01-02T03:04:05.000000Z"),
+        (1_767_323_045_000_999_999, "2026-01-02T03:04:05.000999Z"),
+        (1_767_323_045_999_999_999, "2026-01-02T03:04:05.999999Z"),
+        (1_767_323_046_000_000_000, "2026-01-02T03:04:06.000000Z"),
+        (951_782_400_000_001_000, "2000-02-29T00:00:00.000001Z"),
+        (0, "1970-01-01T00:00:00.000000Z"),
+    ],
+)
+def test_now_is_text_of_one_length(monkeypatch: pytest.MonkeyPatch, nanoseconds: int, text: str) -> None:
     """A time is RFC 3339 UTC text with six decimals, also when they are all zero, so that times sort as text."""
-    monkeypatch.setattr(_ambient, "datetime", StillClock)
-    assert _ambient.now_text() == "2026-01-02T03:04:05.000000Z"
+    monkeypatch.setattr("time.time_ns", lambda: nanoseconds)
+    assert _ambient.now_text() == text
 
 
 def test_now_is_now() -> None:
@@ -183,4 +186,4 @@ def test_nothing_else_reads_clock_or_randomness() -> None:
     assert len(modules) > 30
     by_itself = {path.name: set(readings_of(ast.parse(path.read_text(encoding="utf-8")))) for path in modules}
     found = {name: readings for name, readings in by_itself.items() if readings}
-    assert found == {"_ambient.py": {"time", "now", "urandom", "getpid"}}
+    assert found == {"_ambient.py": {"time", "urandom", "getpid"}}

@@ -74,7 +74,7 @@ def test_an_empty_environment_variable(here: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("value", "error"),
-    [("nowhere/memory.db", LedgerError), ("postgres://host/db", UsageError), (":memory:", UsageError)],
+    [("nowhere/memory.db", LedgerError), ("mysql://host/db", UsageError), (":memory:", UsageError)],
 )
 def test_a_variable_that_names_no_file(
     here: Path, monkeypatch: pytest.MonkeyPatch, value: str, error: type[Exception]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from memoryos_uow import Outcome, UnitOfWork
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:

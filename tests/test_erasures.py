@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from memoryos_uow import Ledger
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def tmp_path(tmp_path: Path) -> Iterator[Path]:

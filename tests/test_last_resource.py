@@ -14,6 +14,7 @@ from memoryos_uow import (
     InDoubtError,
     Ledger,
     LedgerBusy,
+    LedgerError,
     RecordExists,
     Status,
     StoreError,
@@ -21,6 +22,8 @@ from memoryos_uow import (
     UnitTimeout,
     UsageError,
 )
+from memoryos_uow._rows import LedgerRows
+from memoryos_uow.engines._transaction import SQLiteTransaction
 from memoryos_uow.stores import BlobStore, DocumentStore, FileStore, SQLiteFileStore, TableStore, VectorStore
 from memoryos_uow.testing._forks import fork, kill_own_process
 from tests.deciding import DecidingFile, lost
@@ -265,6 +268,31 @@ def test_the_store_refuses_to_commit(ledger: Ledger, decider: DecidingFile, tmp_
     assert left_over(tmp_path)[1:3] == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("meanwhile", "problem"),
+    [
+        ("UPDATE uow_coordination SET epoch = epoch + 1", "Recovery took this unit over"),
+        ("UPDATE uow_idempotency SET claim = 'somebody else'", "idempotency key over"),
+    ],
+)
+def test_taken_over_while_it_is_held(
+    ledger: Ledger, decider: DecidingFile, tmp_path: Path, meanwhile: str, problem: str
+) -> None:
+    """Who was taken over, or has lost its key, saves nothing and does not ask the other store to commit."""
+    hold = decider.hold
+
+    def held(*arguments: Any) -> None:
+        hold(*arguments)
+        with closing(sqlite3.connect(tmp_path / "memory.db")) as connection, connection:
+            connection.execute(meanwhile)
+
+    decider.hold = held  # type: ignore[method-assign]
+    with pytest.raises(ConflictError, match=problem), unit(ledger, idempotency_key="once") as uow:
+        write_everywhere(uow, 1)
+    assert (uow.status, decider.held) == (Status.FAILED, {})
+    assert left_over(tmp_path)[1:3] == [0, 0]
+
+
 # --- answers that are lost -------------------------------------------------------------------------------------------
 
 
@@ -302,6 +330,45 @@ def test_interrupted_in_the_decision(ledger: Ledger, decider: DecidingFile) -> N
     with pytest.raises(KeyboardInterrupt), uow:
         write_everywhere(uow, 1)
     assert (uow.status, found_everywhere(ledger)) == (Status.COMMITTED, {1})
+
+
+@pytest.mark.parametrize("durability", ["full", "normal"])
+def test_the_ledger_fails_after_the_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: str) -> None:
+    """The other store has committed and the ledger cannot be written: the unit is in doubt until it can."""
+    decider = DecidingFile()
+    with open_ledger(tmp_path, decider, durability=durability) as ledger:
+        commit = SQLiteTransaction.commit
+
+        def fail(tx: SQLiteTransaction) -> None:
+            tx.rollback()
+            raise LedgerError("The disk is full.")
+
+        decide = decider.decide
+
+        def decided(uow_id: str) -> None:
+            decide(uow_id)
+            monkeypatch.setattr(SQLiteTransaction, "commit", fail)
+
+        decider.decide = decided  # type: ignore[method-assign]
+        with pytest.raises(InDoubtError), unit(ledger) as uow:
+            write_everywhere(uow, 1)
+        monkeypatch.setattr(SQLiteTransaction, "commit", commit)
+        assert uow.status is Status.PENDING
+        assert ledger.recover().rolled_forward == (uow.uow_id,)
+        assert found_everywhere(ledger) == {1}
+
+
+def test_recovery_itself_may_fail(ledger: Ledger, decider: DecidingFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that cannot be written leaves the unit as it is, for another time."""
+    with unit(ledger) as uow:
+        write_everywhere(uow, 1)
+    uow = in_doubt(ledger, decider, committed=True)
+    decider.is_silent = False
+    with monkeypatch.context() as patch:
+        patch.setattr(LedgerRows, "insert_committed", lambda *_: (_ for _ in ()).throw(LedgerError("Not now.")))
+        assert ledger.recover().in_doubt == (uow.uow_id,)
+    assert ledger.recover().rolled_forward == (uow.uow_id,)
+    assert found_everywhere(ledger) == {2}
 
 
 def in_doubt(ledger: Ledger, decider: DecidingFile, *, committed: bool, key: str | None = None) -> UnitOfWork:

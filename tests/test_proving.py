@@ -14,6 +14,8 @@ from tests.signers import put
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.both
+
 
 def test_a_write_beside_an_erased_one_is_still_proved(tmp_path: Path) -> None:
     """What is left of an erased write is its hash: enough for the proofs of its neighbours, too little for its own."""

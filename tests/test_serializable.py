@@ -16,14 +16,12 @@ import pytest
 
 from memoryos_uow import ConflictError, Ledger
 from memoryos_uow.stores import DocumentStore
-from tests.both import address_of, both, sqlite_only
 from tests.units import SPACE, rows, start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-pytestmark = both
 
 HOME: Final[dict[str, Any]] = {"space_id": SPACE, "band": "GREEN"}
 WORKERS: Final = 4
@@ -96,7 +94,6 @@ def anomalies(observed: Iterable[Observed], order: dict[str, int]) -> list[str]:
     return found
 
 
-@sqlite_only("there the numbers of the log are no serial order of reads")
 def test_the_claimed_order_explains_every_read(ledger: Ledger) -> None:
     """Four processes, 1,000 random units on six records: no anomaly, and the replay ends in what the ledger holds."""
     observed = observe(ledger)
@@ -110,14 +107,14 @@ def test_the_claimed_order_explains_every_read(ledger: Ledger) -> None:
     held = {key: ledger["notes"].get(key, space_id=SPACE) for key in "abcdef"}
     assert held == {key: state.get(key) for key in "abcdef"}
     # Without collisions nothing would have been tested.
-    assert rows(address_of(ledger), "SELECT count(*) > 20 FROM unit_of_work WHERE error_type = 'ConflictError'") == [
+    assert rows(ledger.path, "SELECT count(*) > 20 FROM unit_of_work WHERE error_type = 'ConflictError'") == [
         (1,)
     ]
 
 
 def observe(ledger: Ledger) -> list[Observed]:
     """Let the workers run against each other; return what their committed units report."""
-    workers = [start(WORKER, address_of(ledger), number, UNITS) for number in range(WORKERS)]
+    workers = [start(WORKER, ledger.path, number, UNITS) for number in range(WORKERS)]
     for worker in workers:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
@@ -169,7 +166,7 @@ def test_nobody_can_add_a_hit_behind_a_serializable_search(tmp_path: Path) -> No
     """It holds the lock from its search on, so that what it decides on what it did not find stays true."""
     from memoryos_uow import LedgerBusy
 
-    with searching(tmp_path) as ledger, Ledger.open(address_of(ledger), busy_timeout=0) as other:
+    with searching(tmp_path) as ledger, Ledger.open(ledger.path, busy_timeout=0) as other:
         with ledger.unit(**HOME, isolation="serializable") as uow:
             assert uow["notes"].search("milk") == []
             with pytest.raises(LedgerBusy), other.unit(**HOME) as meanwhile:

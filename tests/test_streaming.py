@@ -237,7 +237,7 @@ def test_nonces_stay_with_their_writes(tight: Ledger) -> None:
 def test_statements_and_messages_stream_too(tight: Ledger) -> None:
     """`uow.sql`, its statements that run at once, and published messages leave memory like records."""
     with tight.unit(space_id=SPACE, band="GREEN") as uow:
-        uow.sql("CREATE TABLE audit (what TEXT)")
+        uow.sql("CREATE TABLE audit (what INTEGER)")
         for number in range(12):
             uow.sql("INSERT INTO audit VALUES (?)", (number,))
             assert in_memory(uow) < 10

@@ -60,7 +60,8 @@ def silence(ledger: Ledger, patched: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise StoreUnavailable("It is away.", store="archive")
 
-    patched.setattr(ledger._opened.store("archive"), "publish", refuse)
+    for method in ("show", "publish"):  # by the unit's own process, and by recovery
+        patched.setattr(ledger._opened.store("archive"), method, refuse)
 
 
 @pytest.mark.parametrize(("effect", "outcome"), [("DECIDE", "rolled_back"), ("PUBLISH", "rolled_forward")])

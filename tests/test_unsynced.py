@@ -124,6 +124,27 @@ def test_none_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     assert waiting.settled == ["u0", "u1"]
 
 
+def test_what_comes_while_the_thread_is_at_it_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit that comes to wait just after the sync is settled by the same thread, one idle time later."""
+    monkeypatch.setattr(_unsynced, "IDLE_S", 0.001)
+    waiting, store = Waiting(), Lazy("archive")
+    settle, times = waiting.settle, []
+
+    def settle_and_add() -> None:
+        times.append(threading.current_thread())
+        settle()
+        if len(times) == 1:
+            waiting.add("late", store)
+            waiting.asked.clear()
+
+    waiting.unsynced._settle = settle_and_add
+    waiting.add("early", store)
+    while waiting.unsynced._thread is not None or len(times) < 2:
+        time.sleep(0)
+    assert waiting.settled == ["early", "late"]
+    assert times[0] is times[1]
+
+
 def test_stopping_ends_the_thread() -> None:
     """It waits for no idle time; what still waits is settled when somebody asks. May be called twice."""
     waiting, store = Waiting(), Lazy("archive")

@@ -145,6 +145,15 @@ CREATE TABLE IF NOT EXISTS uow_sequencer (
   lease_until_ms BIGINT NOT NULL  -- Unix time in milliseconds, by the database's clock, after which another may take over
 ) WITH (fillfactor = 10);
 
+-- How durable commits of this server are: a row for each time that opening the ledger found it to have changed.
+CREATE TABLE IF NOT EXISTS uow_durability (
+  since_ts TEXT COLLATE "C" PRIMARY KEY,
+  fsync TEXT COLLATE "C" NOT NULL,                -- on: what was flushed is on the disk
+  full_page_writes TEXT COLLATE "C" NOT NULL,     -- on: a page torn by a power cut can be mended
+  synchronous_commit TEXT COLLATE "C" NOT NULL,   -- the default, which a ledger of durability full overrules
+  standbys TEXT COLLATE "C" NOT NULL              -- synchronous_standby_names: empty, commits wait for no other machine
+);
+
 -- The newest units of a space, an actor, a band without sorting: ids rise with time. On SQLite the contract's own
 -- indexes end in the row number and do this; here they do not.
 CREATE INDEX IF NOT EXISTS uow_units_by_space ON unit_of_work(space_id, uow_id);

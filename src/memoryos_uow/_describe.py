@@ -14,7 +14,16 @@ from memoryos_uow._protocol import State
 from memoryos_uow._records import UnitRecord
 from memoryos_uow._rows import Timing, milliseconds
 from memoryos_uow.errors import LedgerError
-from memoryos_uow.receipts import RECEIPT_TYPE, Described, Receipt, ReceiptWrite, context_digest, writes_root
+from memoryos_uow.receipts import (
+    RECEIPT_TYPE,
+    Described,
+    NotAwaited,
+    Receipt,
+    ReceiptWrite,
+    context_digest,
+    make_pending,
+    writes_root,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +62,8 @@ def describe(unit: UnitState, origin: str | None) -> Described:
         write_count=unit.buffer.count,
         writes_root=writes_root(writes, after=streamed.frontier if streamed else None),
     )
+    if not place.numbered:
+        make_pending(receipt, NotAwaited())
     return Described(receipt, writes, context_nonce, streamed.first_row if streamed else None)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Any row will do: a commit that waits brings every earlier one to the disk, and to the standby.
 _FLUSH: Final = (
-    "UPDATE uow_blocks SET next = next WHERE name = 'outbox' RETURNING set_config('synchronous_commit', 'on', true)"
+    "UPDATE uow_blocks SET next = next WHERE name = 'writes' RETURNING set_config('synchronous_commit', 'on', true)"
 )
 
 

@@ -184,9 +184,7 @@ class UnitStore(UnitWrites):
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the records that exist among `keys`, by key."""
-        missing = object()
-        found = {key: self.get(key, missing) for key in each_of(keys)}
-        return {key: value for key, value in found.items() if value is not missing}
+        return self._unit._read_all(self._store, each_of(keys))  # noqa: SLF001
 
     def search(self, query: object, k: int = 10, **options: Any) -> list[Hit]:
         """Return the `k` best hits in the unit's space, best first, own writes included.

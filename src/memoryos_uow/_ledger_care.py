@@ -189,8 +189,9 @@ class LedgerCare:
         """Count units, failures, retries and bytes, and say how long units took: exact mean, p50, p95, p99 and maximum.
 
         What was added up is kept in a small file beside the ledger, ``<ledger>-stats``, so only the first answer has to
-        read every unit. Delete it whenever you like. Nothing is added of a unit that its band withholds: no names of
-        RED and BLACK units, no actors of AMBER ones, no durations of BLACK ones.
+        read every unit. Delete it whenever you like. A database adds up its units anew for each answer. Nothing is
+        added of a unit that its band withholds: no names of RED and BLACK units, no actors of AMBER ones, no durations
+        of BLACK ones.
 
         Args:
             space_id: only GREEN and AMBER units of this space.

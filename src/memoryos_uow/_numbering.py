@@ -33,7 +33,7 @@ LEASE_MS: Final = 5_000
 """How long others wait for a process elsewhere that does not answer; one of this machine is known to be dead."""
 
 _NOW_MS: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
-_ENDS_LEASE: Final = f"lease_until_ms = {_NOW_MS} + {LEASE_MS}"
+_ENDS_LEASE: Final = f"lease_until_ms = {_NOW_MS} + CAST(? AS BIGINT)"
 _WORTH_IT: Final = "EXISTS (SELECT 1 FROM uow_pending)"
 _TAKE: Final = (
     f"UPDATE uow_sequencer SET epoch = epoch + 1, owner = ?, {_ENDS_LEASE} WHERE id = 1"  # noqa: S608
@@ -90,6 +90,7 @@ class Numbering:
     def __init__(self, engine: Engine, log: ReceiptLog) -> None:
         self._engine = engine
         self._log = log
+        self._took_ms = 0
         self._owner = f"{_owner.own_name()}/{_ambient.random_hex(4)}"  # two ledger objects of a process are two
 
     def run(self, timing_of: Callable[[str], Timing | None], done: Callable[[Mapping[str, Numbered]], None]) -> bool:
@@ -122,15 +123,19 @@ class Numbering:
         tx = self._engine.begin(relaxed=True)
         try:
             tx.later(_NOT_FOR_LONG)
-            taken = tx.rows(_TAKE, (self._owner, self._owner))
+            taken = tx.rows(_TAKE, (self._owner, self._lease_ms(), self._owner))
             if not taken:
                 for (holder,) in tx.rows(_HOLDER):
                     if _owner.is_gone(str(holder).rpartition("/")[0]):
-                        taken = tx.rows(_INHERIT, (self._owner, holder))
+                        taken = tx.rows(_INHERIT, (self._owner, self._lease_ms(), holder))
             tx.commit()
         finally:
             tx.rollback()
         return taken[0][0] if taken else None
+
+    def _lease_ms(self) -> int:
+        """Return how long the lease has to be: a signer may take its time, and is not to lose the lease over it."""
+        return max(LEASE_MS, 3 * self._took_ms)
 
     def _give_back(self, epoch: int) -> None:
         tx = self._engine.begin(relaxed=True)
@@ -156,8 +161,10 @@ class Numbering:
                 return False
             log_end = _receipt_tree.end(reader)
             self._get_ready(reader, log_end)
+        begun = _ambient.monotonic_ns()
         entries = self._entries(units, log_end)
         sealed = self._seal(log_end, entries)
+        self._took_ms = (_ambient.monotonic_ns() - begun) // 1_000_000
         more = len(units) == BATCH_MAX
         if not self._write(epoch, log_end, entries, sealed, timing_of, keep=more):
             return False
@@ -230,7 +237,7 @@ class Numbering:
         tx = self._engine.begin()
         try:
             tx.later(_NOT_FOR_LONG)
-            tx.later(_FENCE, (epoch, self._owner, keep))
+            tx.later(_FENCE, (epoch, self._owner, self._lease_ms(), keep))
             self._write_rows(tx, entries, sealed.signature, timing_of)
             if log_end.vkey is None and sealed.signature is not None and self._log.signer is not None:
                 values = (self._log.signer.vkey, entries[0].commit_seq)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from memoryos_uow import _migrations_postgres
+from memoryos_uow import _durability, _migrations_postgres
 from memoryos_uow._migrations import Kind
 from memoryos_uow._opening import refuse_triggers
 from memoryos_uow._rows_postgres import PostgresRows
-from memoryos_uow._unfinished_copy import refuse_unfinished
 from memoryos_uow._sequencer import Sequencer
+from memoryos_uow._unfinished_copy import refuse_unfinished
 from memoryos_uow.engines._pg_guard import PostgresGuard
 from memoryos_uow.engines.postgres import PostgresEngine
 from memoryos_uow.errors import LedgerError
@@ -83,8 +83,9 @@ class DatabaseSteps:
             _migrations_postgres.refuse_unprivileged(reader.connection, place=engine.place, read_only=engine.read_only)
         return PostgresRows(engine)
 
-    def settle(self, rows: LedgerRows) -> None:
-        """Do nothing: rows of a database do not move."""
+    def settle(self, rows: LedgerRows) -> None:  # noqa: ARG002 - rows of a database do not move
+        """Write down how durable the server makes commits."""
+        _durability.record(self.engine)
 
     def guard(self) -> PostgresGuard:
         """Return what tells what statements of the application's would do."""

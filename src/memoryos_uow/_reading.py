@@ -7,14 +7,15 @@ still true.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from memoryos_uow._names import Isolation
 from memoryos_uow._transactions import blaming
 from memoryos_uow.abc import ASK_THE_STORE, MISSING, Capability
+from memoryos_uow.stores._record_table import RecordStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from memoryos_uow._records import Hit
     from memoryos_uow._transactions import UnitTransactions
@@ -47,6 +48,34 @@ class Reading:
             if found is not None and not self._engine.excludes_others:
                 self._engine.learn(found.version)
         return found.value if found else default
+
+    def read_all(self, unit: UnitState, store: Store, keys: Iterable[str]) -> dict[str, Any]:
+        """Return those of `keys` that have a record as the unit sees it; all at once where the store is far away."""
+        absent: Any = object()
+        found: dict[str, Any] = {}
+        wanted = list(dict.fromkeys(keys))
+        if self._is_far(store):
+            apart = [key for key in wanted if self._newest(unit, store, key) is None]
+            found = {**dict.fromkeys(wanted, absent), **self._read_far(unit, store, apart)}
+            asked = set(apart)
+            wanted = [key for key in wanted if key not in asked]
+        found.update((key, self.read(unit, store, key, absent)) for key in wanted)
+        return {key: value for key, value in found.items() if value is not absent}
+
+    def _is_far(self, store: Store) -> TypeGuard[RecordStore]:
+        return not self._engine.excludes_others and isinstance(store, RecordStore)
+
+    def _read_far(self, unit: UnitState, store: Store, keys: list[str]) -> dict[str, Any]:
+        if not keys or not self._is_far(store):
+            return {}
+        with self._reader(unit, store) as reader:
+            found = store.read_all(reader, unit.facts.space_id, keys)
+        for key in keys:
+            version = found[key].version if key in found else None
+            if unit.tx is None:
+                unit.remember_read(store.name, key, version)
+                self._engine.learn(version)
+        return {key: record.value for key, record in found.items()}
 
     def is_at_hand(self, unit: UnitState, store: Store, key: str) -> bool:
         """Say whether `read` answers from the buffer alone."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from memoryos_uow import _ambient
 from memoryos_uow.observers import RemoteCall
+from memoryos_uow.observers import _names as names
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from memoryos_uow.abc import Store
 
 _OPERATIONS: Final = {
-    "prepare": "PREPARE TRANSACTION",
-    "hold": "INSERT",
-    "decide": "COMMIT",
-    "publish": "COMMIT PREPARED",
+    "prepare": names.SPAN_PREPARE,
+    "hold": names.SPAN_HOLD,
+    "decide": names.SPAN_DECIDE,
+    "publish": names.SPAN_PUBLISH,
 }
 
 

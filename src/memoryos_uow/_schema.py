@@ -23,6 +23,8 @@ DOWN: Final = "1.1.0.down.sql"
 LEDGER: Final = "ledger.sql"
 STORES: Final = "stores.sql"
 SECOND_FILE: Final = "second_file.sql"
+SECOND_DATABASE: Final = "postgres/second_store.sql"
+SAVED: Final = "saved.sql"
 VALIDATION: Final = "validation.sql"
 UNIT_RECORD: Final = "unit_of_work_enhanced.schema.json"
 

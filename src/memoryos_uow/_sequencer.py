@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from memoryos_uow._receipt_log import ReceiptLog
     from memoryos_uow._rows import Timing
     from memoryos_uow.engines._contract import Engine
+    from memoryos_uow.receipts import Awaited
 
 GATHER_S: Final = 0.01
 """How long units wait for others, so that one transaction and one signature are for many."""
@@ -45,15 +46,20 @@ _NUMBERED: Final = (
 
 
 class _Waiter:
-    """What is known of a unit of which this process wants to know the number."""
+    """What is known of a unit of which this process wants to know the number; call it to wait for that."""
 
-    __slots__ = ("error", "event", "numbered", "timing")
+    __slots__ = ("_wait", "error", "event", "numbered", "timing")
 
-    def __init__(self, timing: Timing | None) -> None:
+    def __init__(self, wait: Callable[[_Waiter, float | None], Numbered], timing: Timing | None) -> None:
+        self._wait = wait
         self.event = threading.Event()
         self.numbered: Numbered | None = None
         self.error: UnitOfWorkError | None = None
         self.timing = timing
+
+    def __call__(self, timeout: float | None) -> Numbered:
+        """Wait until the unit has its number; the errors are those of `Sequencer`."""
+        return self._wait(self, timeout)
 
     def end(self, numbered: Numbered | None, error: UnitOfWorkError | None = None) -> None:
         """Tell everybody who waits."""
@@ -67,6 +73,7 @@ class Sequencer:
     def __init__(self, engine: Engine, log: ReceiptLog, *, then: Callable[[], None]) -> None:
         """`then` is called in the thread after each turn."""
         self._engine = engine
+        self._log = log
         self._then = then
         self._numbering = Numbering(engine, log)
         self._turning = threading.RLock()
@@ -81,7 +88,7 @@ class Sequencer:
 
     # What others ask for
 
-    def expect(self, uow_id: str, timing: Timing | None = None) -> Callable[[float | None], Numbered]:
+    def expect(self, uow_id: str, timing: Timing | None = None) -> Awaited:
         """Have a unit whose commit has returned numbered soon; return how to wait for that.
 
         `timing` is written with the number, or as soon as somebody else has given it.
@@ -89,9 +96,9 @@ class Sequencer:
         with self._mutex:
             waiter = self._waiting.get(uow_id)
             if waiter is None:
-                waiter = self._waiting[uow_id] = _Waiter(timing)
+                waiter = self._waiting[uow_id] = _Waiter(partial(self._wait, uow_id), timing)
             self._wake()
-        return partial(self._wait, uow_id, waiter)
+        return waiter
 
     def look(self) -> None:
         """Have numbered what others may have left."""
@@ -231,6 +238,8 @@ class Sequencer:
         for uow_id, one in numbered.items():
             with self._mutex:
                 waiter = self._waiting.pop(uow_id, None)
+                if not self._waiting:  # others may have signed for us; whether our signer does, the next unit will tell
+                    self._log.hindrance = None
             if waiter is not None:
                 waiter.end(one)
 

@@ -212,10 +212,10 @@ class UnitTransactions:
             keys.setdefault(store, []).append(key)
         found: dict[str, dict[str, object]] = {}
         for name, wanted in keys.items():
-            store = self._registry[name]
-            if isinstance(store, RecordStore):
+            known = self._registry[name]
+            if isinstance(known, RecordStore):
                 with blaming(unit, name):
-                    found[name] = store.versions(reader, unit.facts.space_id, wanted)
+                    found[name] = known.versions(reader, unit.facts.space_id, wanted)
         return found
 
     def refuse_unsafe_reads(self, unit: UnitState) -> None:

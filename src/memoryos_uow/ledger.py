@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
+from memoryos_uow import _durability
 from memoryos_uow._default import default_opened
 from memoryos_uow._handles import LedgerStore
 from memoryos_uow._ledger_care import LedgerCare
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from memoryos_uow._copying.report import CopyProgress, CopyReport
+    from memoryos_uow._durability import CommitDurability
     from memoryos_uow._limits import Limits
     from memoryos_uow._messages import Message, RelayReport
     from memoryos_uow._records import Erasure, UnitRecord
@@ -281,6 +283,8 @@ class Ledger(LedgerCare):
     def receipt(self, uow_id: str) -> Receipt:
         """Return the receipt of a committed unit, rebuilt from the ledger's rows.
 
+        On PostgreSQL it may be ``pending`` for a moment: then the log has not numbered the unit yet.
+
         Raises:
             UsageError: there is no such unit, or it has no receipt (it failed, or is older than contract 1.1.0).
         """
@@ -320,6 +324,8 @@ class Ledger(LedgerCare):
 
         On return, where the answer is ``complete``, no byte of the record is left in the ledger's file, its free pages
         and log, nor in the store's files. What file systems, disks, backups and other programs kept is out of reach.
+        In a database the tables are vacuumed, once nobody can see the record any more; its write-ahead log, replicas
+        and backups are out of reach.
 
         Args:
             space_id: whose record.
@@ -329,7 +335,7 @@ class Ledger(LedgerCare):
             forget_context: the units that wrote the record no longer say who acted, from where, and why.
             vacuum: write the ledger's file anew, so that former values are gone from its free pages; takes as long as
                 copying the file. With False, only what this erasure itself deletes is overwritten. Of several erasures
-                in a row the last one is enough.
+                in a row the last one is enough. Without meaning in a database.
             actor_id: who erases; recorded with the unit.
             correlation_id: because of which request.
 
@@ -424,6 +430,13 @@ class Ledger(LedgerCare):
     def read_only(self) -> bool:
         """Whether the file, or its directory, could not be written when the ledger was opened."""
         return self._opened.engine.read_only
+
+    @property
+    def durability(self) -> CommitDurability:
+        """What a commit that has returned can be trusted to survive, as far as the database's server says."""
+        engine = self._opened.engine
+        asked = Durability.FULL if engine.syncs_commits else Durability.NORMAL
+        return _durability.given(asked, getattr(engine, "facts", None))
 
     @property
     def closed(self) -> bool:

@@ -14,11 +14,11 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from json.encoder import encode_basestring as quoted
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from memoryos_uow import _merkle
 from memoryos_uow._canonical import MAX_SAFE_INTEGER, Shape, sha256_hex
-from memoryos_uow.errors import UsageError
+from memoryos_uow.errors import LedgerBusy, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -100,7 +100,7 @@ class _Beside:
 
     __slots__ = ("_await", "_bytes", "_hash", "_prove")
 
-    _await: Callable[[float | None], Numbered]
+    _await: Awaited
     _bytes: bytes
     _hash: str
     _prove: Callable[[str | None], str]
@@ -148,11 +148,14 @@ class Receipt(_Beside):
 
     @property
     def pending(self) -> bool:
-        """Whether the unit has no number in the receipt log yet, as far as this object knows; it is committed."""
+        """Whether the unit has no number in the receipt log yet, as far as this process knows; it is committed."""
         try:
             object.__getattribute__(self, "prev")
         except AttributeError:
-            return True
+            known = self._await.numbered
+            if known is None:
+                return True
+            self._learn(known)
         return False
 
     def wait(self, timeout: float | None = None) -> Receipt:
@@ -170,7 +173,10 @@ class Receipt(_Beside):
         return self
 
     def _settle(self, timeout: float | None) -> None:
-        for name, value in self._await(timeout)._asdict().items():
+        self._learn(self._await(timeout))
+
+    def _learn(self, numbered: Numbered) -> None:
+        for name, value in numbered._asdict().items():
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
@@ -225,13 +231,39 @@ class Receipt(_Beside):
         return prove(self.signature)
 
 
-def make_pending(receipt: Receipt, wait: Callable[[float | None], Numbered]) -> Receipt:
+class Awaited(Protocol):
+    """The number that a unit will have, and how to wait for it."""
+
+    @property
+    def numbered(self) -> Numbered | None:
+        """What is known of it without waiting."""
+        ...
+
+    def __call__(self, timeout: float | None) -> Numbered:
+        """Wait for it, for so many seconds at most."""
+        ...
+
+
+def make_pending(receipt: Receipt, wait: Awaited) -> Receipt:
     """Have `receipt`, which nobody has been given yet, ask `wait` for what it does not know; return the receipt."""
     for name in (*Numbered._fields, "_bytes", "_hash"):
         with suppress(AttributeError):  # it was never asked for
             object.__delattr__(receipt, name)
     object.__setattr__(receipt, "_await", wait)
     return receipt
+
+
+class NotAwaited:
+    """Stands for the number as long as nobody has asked for it: an interrupt came right after the commit."""
+
+    numbered: Final = None
+
+    def __call__(self, timeout: float | None) -> Numbered:  # noqa: ARG002
+        """Raise LedgerBusy: this will not change."""
+        raise LedgerBusy(
+            "The receipt of this unit is pending, and nobody has asked for its number yet.",
+            hint="If the unit is committed, ledger.receipt(uow_id) has its receipt.",
+        )
 
 
 def sign_receipt(receipt: Receipt, signature: str | None) -> None:

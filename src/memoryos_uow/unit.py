@@ -17,7 +17,7 @@ from memoryos_uow._unit_core import UnitCore
 from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from sqlite_utils import Database
@@ -251,6 +251,11 @@ class UnitOfWork(UnitCore):
         state, ledger = self._active()
         key = check_identifier(key, "key", max_bytes=MAX_KEY_BYTES)
         return ledger.coordinator.reading.read(state, store, key, default)
+
+    def _read_all(self, store: Store, keys: Iterable[str]) -> dict[str, Any]:
+        state, ledger = self._active()
+        checked = (check_identifier(key, "key", max_bytes=MAX_KEY_BYTES) for key in keys)
+        return ledger.coordinator.reading.read_all(state, store, checked)
 
     def _search(self, store: Store, query: object, k: int, options: Mapping[str, Any]) -> list[Hit]:
         state, ledger = self._active()

@@ -113,14 +113,14 @@ def test_a_silent_store_until_it_answers(tmp_path: Path) -> None:
     place = begun(tmp_path / "ledger")
     with open_ledger(place) as ledger:
         store: Any = ledger._opened.store("archive")
-        publish = store.publish
-        store.publish = lambda *_: throw(StoreUnavailable("It is away.", store="archive"))
+        show = store.show
+        store.show = lambda *_: throw(StoreUnavailable("It is away.", store="archive"))
         uow_id = write(ledger, 2)
         text = text_of(place / "memory.db", uow_id)
         assert "It is committed, and in doubt: after the decision the store 'archive' did not answer" in text
         assert "(StoreUnavailable at 20" in text
         assert "Do not run it again." in text
-        store.publish = publish
+        store.show = show
         ledger.recover()
     text = text_of(place / "memory.db", uow_id)
     assert "At first the store 'archive' did not answer" in text

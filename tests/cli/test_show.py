@@ -86,8 +86,8 @@ def test_red_and_black_show_id_outcome_and_times(ledger: Path, form: tuple[str, 
     times = [record.created_ts, record.committed_ts]
     if band == "BLACK":
         times = [f"{time[:16]}:00Z" for time in times]
-    for word in (uow_id, band, "committed", *times):
-        assert str(word) in result.stdout
+    for shown_word in (uow_id, band, "committed", *times):
+        assert shown_word in result.stdout
     for word in (SPACE, json.dumps(SPACE)[1:-1], "alice", "phone", "req-", f"n-{band}", record.receipt_hash):
         assert str(word) not in result.stdout
     assert f"Band {band} keeps back: " in result.stderr

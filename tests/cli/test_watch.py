@@ -18,7 +18,7 @@ import pytest
 
 from memoryos_uow import _ambient
 from memoryos_uow._statistics import counted
-from memoryos_uow.cli import _watch
+from memoryos_uow.cli import _newcomers, _watch
 from memoryos_uow.cli._arguments import LedgerPlace
 from memoryos_uow.cli._reading import reading
 from memoryos_uow.errors import LedgerBusy
@@ -236,7 +236,7 @@ def test_an_earlier_state_is_watched_on(ledger: Path, monkeypatch: pytest.Monkey
 
 def test_very_many_at_once_are_counted(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more than one look reads, the newest are read and all are counted."""
-    monkeypatch.setattr(_watch, "_AT_ONCE_MAX", 2)
+    monkeypatch.setattr(_newcomers, "AT_ONCE_MAX", 2)
     result = watched(
         monkeypatch, ledger, lambda: put(ledger, [Unit(us=us) for us in (10, 20, 30, 40)]), options=("--nl",)
     )

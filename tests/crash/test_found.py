@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from memoryos_uow import Ledger, LedgerError, UnitOfWorkError, _coordination, _wal
+from memoryos_uow import Ledger, LedgerError, UnitOfWorkError, _coordination, _durable, _wal
 from memoryos_uow._migrations import migrate_down
 from memoryos_uow._publishing import Publishing
 from memoryos_uow._recovery import Recovery
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from memoryos_uow._coordination import Unsettled
+    from memoryos_uow.abc import Reader
 
 
 def test_ledger_that_cannot_be_read_after_the_decision_is_no_failure(
@@ -226,11 +227,11 @@ def test_file_gives_way_only_to_a_newer_unit_that_is_synced(tmp_path: Path, monk
     """With durability="normal" a power cut may take back the newer unit; what it asks for cannot be undone then."""
     seen: list[str] = []
 
-    def sync(file: Path) -> None:
+    def sync(reader: Reader) -> None:
         seen.append("sync")
-        _wal.sync_log(file)
+        _durable.make_durable(reader)
 
-    monkeypatch.setattr("memoryos_uow.stores._files.sync_log", sync)
+    monkeypatch.setattr("memoryos_uow.stores._files.make_durable", sync)
     for name in ("clear", "locked"):
         real_one = getattr(Stage, name)
 

@@ -86,7 +86,7 @@ def test_architecture_shows_the_protocol_as_it_is() -> None:
 
 def test_architecture_lists_every_table() -> None:
     """The table of tables has each one that the ledger's schema files make."""
-    files = (_schema.BASE, _schema.UP, _schema.LEDGER, _schema.STORES)
+    files = (_schema.BASE, _schema.UP, _schema.LEDGER, _schema.STORES, _schema.SAVED)
     made = {one.name for name in files for one in _schema.created(name) if one.kind != "index"}
     assert {code(row[0])[0] for row in rows(ARCHITECTURE, "The ledger's tables")} == made
 

@@ -26,7 +26,7 @@ def engine_at(
         with engine.reader() as reader:
             reader.connection.execute("CREATE TABLE IF NOT EXISTS t(x BIGINT PRIMARY KEY, y BIGINT)")
             reader.connection.execute("CREATE TABLE IF NOT EXISTS uow_blocks(name TEXT PRIMARY KEY, next BIGINT)")
-            reader.connection.execute("INSERT INTO uow_blocks VALUES ('outbox', 1) ON CONFLICT DO NOTHING")
+            reader.connection.execute("INSERT INTO uow_blocks VALUES ('writes', 1) ON CONFLICT DO NOTHING")
         yield engine
     finally:
         engine.close()

@@ -121,7 +121,7 @@ def engine_like_normal(url: str) -> Iterator[PostgresEngine]:
 def test_a_server_that_takes_no_more(pg_server: Server, pg_url: str) -> None:
     """That passes: busy, and worth another try."""
     name = name_of(pg_url)
-    pg_server.rows(f"ALTER DATABASE {name} CONNECTION LIMIT 0")  # type: ignore[arg-type]
+    pg_server.rows(f"ALTER DATABASE {name} CONNECTION LIMIT 0")
     pg_server.rows("CREATE ROLE crowd LOGIN")
     try:
         with pytest.raises(LedgerBusy, match="takes no connection"):
@@ -309,7 +309,7 @@ def pgbouncer(server: Server, place: Path, mode: str) -> Iterator[int]:
     for path in (place, *place.parents):
         if path.stat().st_uid == os.getuid() and path.parent != path:
             path.chmod(path.stat().st_mode | 0o055)
-    as_nobody = {"user": "nobody"} if os.geteuid() == 0 else {}
+    as_nobody: dict[str, Any] = {"user": "nobody"} if os.geteuid() == 0 else {}
     process = subprocess.Popen(
         ["pgbouncer", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_nobody
     )

@@ -245,7 +245,7 @@ def test_what_came_over_a_fork_is_kept_from_being_closed(pg_url: str, monkeypatc
         other.rollback()
         idle = engine._pool._idle[0]
         with engine.reader() as reader:
-            stream = reader.stream("SELECT 1 UNION SELECT 2")
+            stream: Any = reader.stream("SELECT 1 UNION SELECT 2")
             next(stream)
             lent = reader._loan.connection
             with monkeypatch.context() as child:

@@ -24,6 +24,11 @@ def engine(pg_url: str) -> Iterator[PostgresEngine]:
         yield opened
 
 
+def end(stream: Any) -> None:
+    """Close a stream before its end."""
+    stream.close()
+
+
 # Round trips
 
 
@@ -296,8 +301,8 @@ def test_a_stream_that_nobody_reads_to_its_end_is_in_nobodys_way(engine: Postgre
     tx.rollback()
     after = engine.begin()
     after.rows("SELECT 1")
-    left.close()
-    late.close()
+    end(left)
+    end(late)
     after.execute("INSERT INTO t(x) VALUES (3)")
     after.commit()
     assert values(engine) == [1, 2, 3]
@@ -312,7 +317,7 @@ def test_a_stream_begun_behind_a_savepoint_goes_with_it(engine: PostgresEngine) 
     stream = tx.stream("SELECT x FROM t")
     next(stream)
     tx.rollback_to("s")
-    stream.close()
+    end(stream)
     tx.execute("INSERT INTO t(x) VALUES (3)")
     tx.commit()
     with engine.reader() as reader, pytest.raises(UsageError, match="22012"):
@@ -434,7 +439,7 @@ def test_a_stream_whose_connection_dies(pg_url: str) -> None:
     """Typed for whoever reads on; whoever does not just closes it, and the connection is given up."""
     with behind_proxy(pg_url) as (engine, proxy):
         insert(engine, 1, 2)
-        for ends in (list, lambda stream: stream.close()):
+        for ends in (list, end):
             with engine.reader() as reader:
                 stream = reader.stream("SELECT g FROM generate_series(1, 2500) AS g")
                 next(stream)
@@ -483,3 +488,19 @@ def test_a_stream_that_cannot_even_be_asked_for(engine: PostgresEngine) -> None:
     with engine.reader() as reader, pytest.raises(UsageError):
         list(reader.stream("SELECT ?", (object(),)))
     assert len(engine._pool._idle) == 1
+
+
+def test_a_snapshot_of_ones_own_outlasts_its_streams(engine: PostgresEngine) -> None:
+    """Whoever has begun one on a reader ends it; a stream that ends, or is left, does not."""
+    insert(engine, 1, 2)
+    with engine.reader() as reader:
+        reader.rows("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        assert list(reader.stream("SELECT x FROM t ORDER BY x")) == [(1,), (2,)]
+        insert(engine, 3)
+        left = reader.stream("SELECT x FROM t ORDER BY x")
+        assert next(left) == (1,)
+        end(left)
+        assert reader.rows("SELECT max(x) FROM t") == [(2,)]
+        reader.rows("ROLLBACK")
+        assert reader.rows("SELECT max(x) FROM t") == [(3,)]
+    assert len(engine._pool._idle) == 2

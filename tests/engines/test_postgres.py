@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from memoryos_uow._names import Dialect, Durability
-from memoryos_uow.engines._contract import Engine
 from memoryos_uow.errors import LedgerError, UsageError
 from tests.engines.pg_engines import behind_proxy, engine_at, insert, values
 
 if TYPE_CHECKING:
+    from memoryos_uow.engines._contract import Engine
     from tests.postgres_proxy import Message
 
 

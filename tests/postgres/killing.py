@@ -31,6 +31,7 @@ from tests.postgres_proxy import Proxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from memoryos_uow import Ledger
     from tests.postgres_proxy import Link, Message
     from tests.postgres_server import Server
 
@@ -67,12 +68,12 @@ class World:
         """Lend the address of a copy of the database, and a directory for the stores outside it."""
         self._number += 1
         name = f"world{self._number}"
-        self._server.rows(f"CREATE DATABASE {name} TEMPLATE pristine STRATEGY wal_log")  # type: ignore[arg-type]
+        self._server.rows(f"CREATE DATABASE {name} TEMPLATE pristine STRATEGY wal_log")
         shutil.rmtree(self._place, ignore_errors=True)
         shutil.copytree(self._work / "pristine", self._place)
         yield self._server.url(name), self._place
         if drop:
-            self._server.rows(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+            self._server.rows(f"DROP DATABASE {name} WITH (FORCE)")
 
     def messages(self) -> int:
         """How many messages the program sends when nothing happens."""
@@ -149,7 +150,9 @@ class _Act:
     def _kill(self, message: Message) -> None:
         os.kill(self._child, signal.SIGKILL)
         os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOWAIT)
-        message.forward = False
+        if self._point.kind == "kill-before":
+            message.forward = False
+            message.link.cut()  # what it had sent behind this message is lost with it
 
     def _cut(self, message: Message) -> None:
         message.forward = False
@@ -224,18 +227,23 @@ def _work(url: str, place: Path, told: Told | _Telling) -> None:
         else:
             getattr(told, what).add(number)
 
-    for attempt in range(_OPENINGS):
-        try:
-            ledger = open_world(url, place)
-            break
-        except UnitOfWorkError as error:  # opening may be what was cut
-            if not error.retryable or attempt == _OPENINGS - 1:
-                raise
-            time.sleep(_REST_S)
+    ledger = _open_at_last(url, place)
     try:
         run(ledger, tell)
     finally:
         ledger.close()
+
+
+def _open_at_last(url: str, place: Path) -> Ledger:
+    """Open the ledger, again if opening is what was cut."""
+    for _ in range(_OPENINGS):
+        try:
+            return open_world(url, place)
+        except UnitOfWorkError as error:
+            if not error.retryable:
+                raise
+        time.sleep(_REST_S)
+    return open_world(url, place)
 
 
 def spaced(count: int, limit: int | None) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -113,6 +114,64 @@ def test_recover_checkpoint_prove_and_export(filled: str, tmp_path: Path) -> Non
     history = tmp_path / "history.ndjson"
     told("export", filled, "--space", SPACE, "-o", history)
     assert parsed("check-export", history)["receipts"] == 4
+
+
+def test_stats_and_report(filled: str, tmp_path: Path) -> None:
+    """What is counted, and the page about it."""
+    counted = parsed("stats", filled, "--by", "band")
+    assert (counted["total"]["committed"], counted["total"]["failed"]) == (4, 4)
+    assert sorted(group["name"] for group in counted["groups"]) == ["AMBER", "BLACK", "GREEN", "RED"]
+    page = tmp_path / "page.html"
+    told("report", filled, "-o", page, "--live")
+    content = page.read_text()
+    assert "9" in content
+    assert PASSWORD not in content
+
+
+def test_watch(durable_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each unit is counted in one look, however it ended, and of a failure no more is told than its band allows."""
+    make_ledger(durable_url)
+    looks = 0
+
+    def write_meanwhile(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            make_more(durable_url)
+
+    monkeypatch.setattr("memoryos_uow._ambient.sleep", write_meanwhile)
+    lines = [json.loads(line) for line in told("watch", durable_url, "--nl", "--count", "3").splitlines()]
+    assert [(one["units"], one["failed"], one["rolled_back"]) for one in lines] == [(0, 0, 0), (3, 1, 1), (0, 0, 0)]
+    assert [one["error_type"] for one in lines[1]["failures"]] == ["ValueError"]
+    assert lines[1]["p50_us"] is not None
+
+
+def make_more(url: str) -> None:
+    """One unit of each outcome."""
+    with Ledger.open(url, stores=[DocumentStore("notes")]) as ledger:
+        with ledger.unit(space_id="s", band="GREEN") as uow:
+            uow["notes"].upsert("more", {})
+        with suppress(ValueError), ledger.unit(space_id="s", band="GREEN") as uow:
+            uow["notes"].upsert("never", {})
+            raise ValueError
+        with ledger.unit(space_id="s", band="GREEN") as uow:
+            uow["notes"].upsert("never", {})
+            uow.rollback()
+
+
+def test_outbox_and_relay(durable_url: str) -> None:
+    """What was published is listed, dropped, and delivered in order."""
+    with Ledger.open(durable_url, stores=[DocumentStore("notes")]) as ledger:
+        for number in range(3):
+            with ledger.unit(space_id="s", band="GREEN") as uow:
+                uow.publish("topic", {"n": number}, key="k")
+    waiting = parsed("outbox", "list", durable_url)
+    assert [entry["state"] for entry in waiting] == ["waiting"] * 3
+    assert len(parsed("outbox", "list", durable_url, "--limit", "0")) == 3
+    assert parsed("outbox", "drop", durable_url, "--message", waiting[0]["message_id"]) == {"dropped": 1}
+    events = [json.loads(line) for line in told("relay", durable_url, "--to", "-", "--once").splitlines()]
+    assert [event["data"]["n"] for event in events] == [1, 2]
+    assert parsed("outbox", "list", durable_url) == []
 
 
 # Changing

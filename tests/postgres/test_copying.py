@@ -29,7 +29,7 @@ from memoryos_uow._copying import run as copy_run
 from memoryos_uow._copying.source import held
 from memoryos_uow._copying.target import Target
 from memoryos_uow.engines import sqlite as sqlite_engine
-from memoryos_uow.stores import BlobStore, DocumentStore, SQLiteFileStore, VectorStore
+from memoryos_uow.stores import BlobStore, DocumentStore, SQLiteFileStore, TableStore, VectorStore
 from tests.cli.tools import invoke
 from tests.units import environment, python, rows
 
@@ -210,6 +210,86 @@ def test_messages_wait_in_their_order(tmp_path: Path, durable_url: str) -> None:
     Ledger.copy(path, durable_url)
     found = asked(durable_url, "SELECT id, owner, epoch, lease_until_ms FROM uow_outbox ORDER BY stamp, id")
     assert found == [(1, None, 3, 0), *((number, None, 0, 0) for number in range(2, 9))]
+
+
+def test_tables_of_the_application_come_along(tmp_path: Path, durable_url: str) -> None:
+    """A table on which a store works is made and filled; one that is there already is used if it is empty and fits."""
+    path = tmp_path / "memory.db"
+    columns = {"id": "TEXT", "n": "INTEGER NOT NULL", "share": "REAL", "raw": "BLOB", "any": "NUMERIC"}
+
+    def two() -> list[Store]:
+        return [
+            TableStore("orders", key="id", columns=columns),
+            TableStore("plain", key="id", space_column=None, table="Mixed_Case"),
+        ]
+
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "CREATE TABLE Mixed_Case (id INT PRIMARY KEY, note VARCHAR(9) DEFAULT 'it''s', at TEXT DEFAULT (date()))"
+        )
+        connection.execute("CREATE TABLE mine (x)")
+    values = {"n": 2**40, "share": 0.1, "raw": b"\x00\xff", "any": 5}
+    with Ledger.open(path, stores=two()) as ledger, ledger.unit(space_id="s", band="GREEN") as uow:
+        uow["orders"].create("o1", values)
+        uow["plain"].create("7", {"note": None, "at": "now"})
+    asked(durable_url, 'CREATE TABLE "Mixed_Case" (id BIGINT PRIMARY KEY, note TEXT, at TEXT)')
+    report = Ledger.copy(path, durable_url)
+    assert (report.records, report.left_out) == (2, ("mine",))
+    with Ledger.open(durable_url, stores=two()) as ledger:
+        assert ledger["orders"].get("o1", space_id="s") == {"id": "o1", "space_id": "s", **values}
+        assert ledger["plain"].get("7", space_id="s") == {"id": 7, "note": None, "at": "now"}
+        with ledger.unit(space_id="s", band="GREEN") as uow:
+            uow["orders"].update("o1", {"n": 1})
+        assert ledger.verify().problems == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("id TEXT PRIMARY KEY, twice AS (id || id)", "", "the computed column 'twice'"),
+        ("id TEXT PRIMARY KEY, n INTEGER", "CREATE TABLE t (id TEXT PRIMARY KEY)", "'n' is in one only"),
+        ("id TEXT PRIMARY KEY", "CREATE TABLE t (id TEXT PRIMARY KEY, m TEXT)", "'m' is in one only"),
+        (
+            "id TEXT PRIMARY KEY",
+            "CREATE TABLE t (id TEXT PRIMARY KEY); INSERT INTO t VALUES ('there')",
+            "already, with rows in it",
+        ),
+        ("id TEXT PRIMARY KEY, n INTEGER", "", "holds a value that PostgreSQL cannot keep"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(
+    tmp_path: Path, durable_url: str, source: str, target: str, words: str
+) -> None:
+    """With its name, and not what is in it; the copy goes on once that is mended."""
+    path = tmp_path / "memory.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE TABLE t ({source})")
+        if words.startswith("holds"):
+            connection.execute("INSERT INTO t VALUES ('k', 'pAYl0ad')")
+    Ledger.open(path, stores=[TableStore("t", key="id", space_column=None)]).close()
+    for statement in filter(None, target.split("; ")):
+        asked(durable_url, statement)
+    with pytest.raises(UsageError) as refused:
+        Ledger.copy(path, durable_url)
+    assert words in str(refused.value)
+    assert "pAYl0ad" not in str(refused.value)
+    if words.startswith("holds"):
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE t SET n = 1")
+        Ledger.copy(path, durable_url)
+        assert asked(durable_url, "SELECT * FROM t") == [("k", 1)]
+
+
+def test_search_works_at_once(tmp_path: Path, durable_url: str) -> None:
+    """What stores need beside their rows is made by the copy."""
+    path = tmp_path / "memory.db"
+    notes = DocumentStore("notes", search=["text"])
+    with Ledger.open(path, stores=[notes]) as ledger, ledger.unit(space_id="s", band="GREEN") as uow:
+        uow["notes"].create("n1", {"text": "the boiler was serviced"})
+    Ledger.copy(path, durable_url)
+    with Ledger.open(durable_url, stores="recorded") as ledger:
+        assert [hit.key for hit in ledger["notes"].search("boiler", space_id="s")] == ["n1"]
+        assert ledger.verify().problems == ()
 
 
 # Killed, and run again

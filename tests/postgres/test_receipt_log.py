@@ -76,6 +76,21 @@ def test_a_signer_that_fails_stops_units_before_their_commit(pg_url: str, tmp_pa
     assert len(numbers(pg_url)) == 2
 
 
+def test_a_signer_that_failed_is_asked_again(pg_url: str, tmp_path: Path) -> None:
+    """Also where another process has signed meanwhile, so that nothing waits any more."""
+    mine = Failing(signer(tmp_path))
+    with opened(pg_url, signer=mine) as ledger, opened(pg_url, signer=signer(tmp_path)) as other:
+        with paused(ledger):
+            first = receipt(put(ledger, "a"))
+            with pytest.raises(LedgerError, match="ConnectionError"):
+                sequencer(ledger).number_all()
+            sequencer(other).number_all()
+        assert first.wait(10).signature is not None
+        mine.fails = False
+        assert receipt(put(ledger, "b")).wait(10).space_seq == 2
+    assert len(numbers(pg_url)) == 2
+
+
 def test_nobody_goes_on_unsigned(pg_url: str, tmp_path: Path) -> None:
     """A process without the key, opened before there was one, numbers nothing: the one with the key does it for it."""
     with opened(pg_url) as unsigned, opened(pg_url, signer=signer(tmp_path)) as signed:

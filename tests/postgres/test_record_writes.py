@@ -45,7 +45,9 @@ def test_the_number_of_writes_costs_no_round_trips(pg_server: Any, pg_emptied_ur
         def unit(verb: str, number: int, *, reading: bool = False) -> int:
             with ledger.unit(**HOME) as uow:
                 if reading:
-                    uow[store].get_many(f"k{n}" for n in range(number))
+                    before = proxy.trips
+                    assert len(uow[store].get_many(f"k{n}" for n in range(number))) == number
+                    assert proxy.trips - before <= 4
                 for n in range(number):
                     uow[store].delete(f"k{n}") if verb == "delete" else getattr(uow[store], verb)(
                         f"k{n}", VALUES[store]
@@ -185,3 +187,16 @@ def test_libraries_for_sqlite_are_refused(ledger: Ledger) -> None:
         with pytest.raises(UsageError, match="SQLAlchemy"):
             sqlalchemy.engine(uow)
     assert ledger["notes"].get("k", space_id="s") == 1
+
+
+def test_many_are_read_with_the_units_own_writes(ledger: Ledger) -> None:
+    """Waiting writes over what is committed; what is absent is left out; a later change of them conflicts."""
+    with ledger.unit(**HOME) as uow:
+        uow["notes"].create_many([("a", 1), ("b", 2), ("c", 3)])
+    with pytest.raises(ConflictError), ledger.unit(**HOME) as uow:
+        uow["notes"].upsert("b", 20)
+        uow["notes"].delete("c")
+        assert uow["notes"].get_many(["a", "b", "c", "d", "a"]) == {"a": 1, "b": 20}
+        with ledger.unit(**HOME, nested="independent") as other:
+            other["notes"].update("a", 10)
+        uow["notes"].update("a", 11)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -62,11 +62,11 @@ def abandoned(ledger: Ledger, number: int, *, owner: str = _ELSEWHERE, left_ms: 
     ids = [_ambient.new_unit_id() for _ in range(number)]
     unit = {"created_ts": _ambient.now_text(), "space_id": "s", "band": "GREEN", **dict.fromkeys(_OPTIONAL)}
 
-    def write(tx: object) -> None:
+    def write(tx: Any) -> None:
         for uow_id in ids:
-            _coordination.insert(tx, uow_id, decided=False, unit=unit, plan={})  # type: ignore[arg-type]
+            _coordination.insert(tx, uow_id, decided=False, unit=unit, plan={})
         tx.execute(
-            "UPDATE uow_coordination SET owner = ?, lease_until_ms = lease_until_ms - 60000 + ?",  # type: ignore[attr-defined]
+            "UPDATE uow_coordination SET owner = ?, lease_until_ms = lease_until_ms - 60000 + ?",
             (owner, left_ms),
         )
 
@@ -107,7 +107,7 @@ def test_the_clocks_of_clients_count_for_nothing(ledger: Ledger, skew_ms: int, m
     assert uow_id != own
 
 
-def rows_of(ledger: Ledger, sql: str, *parameters: object) -> list[tuple[object, ...]]:
+def rows_of(ledger: Ledger, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
     """What a query on the ledger answers."""
     with ledger._opened.engine.reader() as reader:
         return reader.rows(sql, parameters)
@@ -138,6 +138,24 @@ def test_eight_recoverers_at_once(pg_url: str, tmp_path: Path) -> None:
             ledger.close()
 
 
+def test_a_takeover_counts_once(ledger: Ledger) -> None:
+    """Of two who saw the same units, the second gets none: their epoch has risen. One decided since is nobody's."""
+    ids = abandoned(ledger, 3)
+    with ledger._opened.engine.reader() as reader:
+        seen = _coordination.unsettled(reader)
+    taken: list[list[str]] = []
+
+    def take(tx: Any) -> None:
+        taken.append([one.uow_id for one in _coordination.take_over(tx, seen)])
+
+    apart = ledger._opened.coordinator.transactions.apart
+    apart(lambda tx: tx.execute("UPDATE uow_coordination SET state = 'committed' WHERE uow_id = ?", (ids[1],)))
+    for _ in range(2):
+        apart(take)
+    assert taken == [[ids[0], ids[2]], []]
+    apart(lambda tx: _coordination.forget(tx, ids))
+
+
 def test_what_somebody_else_is_taking_over_is_skipped(ledger: Ledger, pg_url: str) -> None:
     """Nobody waits for a row that is being worked on."""
     one, other = sorted(abandoned(ledger, 2))
@@ -161,7 +179,7 @@ def test_a_zombie_changes_nothing(ledger: Ledger, pg_url: str, tmp_path: Path) -
     assert said.split() == [ConflictError.__name__, "failed"]
     assert ledger["notes"].get("n", space_id="s") is None
     assert ledger["files"].get("n", space_id="s") is None
-    assert ledger.get(uow_id).status == "failed"  # type: ignore[union-attr]
+    assert ledger.get(uow_id).status == "failed"
     assert ledger.recover() == ledger.recover()
     assert rows(pg_url, "SELECT count(*) FROM uow_coordination") == [(0,)]
 
@@ -174,13 +192,14 @@ def test_a_sweep_waits_for_those_who_make_something_outside(ledger: Ledger, pg_u
         uow.sql("SELECT 1")
         state = uow._state
         assert state is not None
-        _coordination.take_part(state.tx)  # type: ignore[arg-type]  # as it does before it makes anything
+        assert state.tx is not None
+        _coordination.take_part(state.tx)  # as it does before it makes anything
         thread = threading.Thread(target=lambda: swept.append(ledger._opened.recovery.sweep()))
         thread.start()
         with psycopg.connect(pg_url, autocommit=True) as stranger:
             waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'uow_coordination'::regclass"
             while stranger.execute(waiting).fetchone() != (1,):
-                pass
+                assert thread.is_alive()
         assert swept == []
     thread.join()
     assert swept == [0]

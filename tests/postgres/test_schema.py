@@ -21,7 +21,7 @@ from tests.postgres_schemas import FILES, connect, new_schema, relations, run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ONLY_HERE: Final = {"uow_blocks", "uow_pending", "uow_sequencer"}
+ONLY_HERE: Final = {"uow_blocks", "uow_durability", "uow_pending", "uow_sequencer"}
 """Tables that only many machines at once need. More indexes differ: `docs/reference/schema-on-postgresql.md`."""
 
 

@@ -14,9 +14,12 @@ import psycopg
 import pytest
 
 from memoryos_uow import ConflictError, Ledger, Status, StoreError, StoreUnavailable, UsageError, _schema
+from memoryos_uow._names import Durability
+from memoryos_uow._open_ledger import OpenLedger
 from memoryos_uow.abc import Capability, Fate, LastResource, OutsideStore, Publisher
 from memoryos_uow.stores import DocumentStore, PostgresStore, SQLiteFileStore
-from memoryos_uow.testing._forks import fork
+from memoryos_uow.stores._pg_errors import translate
+from memoryos_uow.testing._forks import fork, kill_own_process
 from tests.units import SPACE
 
 if TYPE_CHECKING:
@@ -207,7 +210,8 @@ def test_changed_behind_our_back(ledger: Ledger, pg_url: str) -> None:
     with psycopg.connect(pg_url) as other:
         other.execute("UPDATE uow_records SET value = '2' WHERE key = 'k'")
         other.execute(
-            "INSERT INTO uow_records SELECT ledger_id, store, space_id, 'strange', uow_id, value FROM uow_records LIMIT 1"
+            "INSERT INTO uow_records SELECT ledger_id, store, space_id, 'strange', uow_id, value"
+            " FROM uow_records LIMIT 1"
         )
     with pytest.raises(StoreError, match="not as this library wrote it"):
         ledger["orders"].get("k", space_id=SPACE)
@@ -260,6 +264,96 @@ def test_a_sweep_leaves_others_alone(ledger: Ledger, pg_url: str) -> None:
         gid for (gid,) in rows(pg_url, "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
     } == names
     assert store.fate("lost") is Fate.ABORTED
+
+
+def test_the_database_refuses_at_its_commit(ledger: Ledger, pg_url: str) -> None:
+    """What a deferred trigger of the application's refuses is a refusal that is sure: nothing of the unit is written."""
+    with psycopg.connect(pg_url) as other:
+        other.execute(
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN IF new.value = '13' THEN RAISE EXCEPTION USING errcode = '23514'; END IF; RETURN NULL; END $$"
+        )
+        other.execute(
+            "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON uow_records DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION no()"
+        )
+    with pytest.raises(StoreError, match="refused .23514") as caught, unit(ledger) as uow:
+        uow["orders"].create("k", 13)
+        uow["notes"].create("n", 1)
+    assert (uow.status, caught.value.store, caught.value.retryable) == (Status.FAILED, "orders", False)
+    assert ledger["notes"].get("n", space_id=SPACE) is None
+    with unit(ledger) as uow:
+        uow["orders"].create("k", 12)
+    assert ledger["orders"].get("k", space_id=SPACE) == 12
+
+
+def test_two_that_lock_each_other_out(ledger: Ledger, pg_url: str) -> None:
+    """A deadlock with somebody else's transaction is a conflict, or a lock waited for in vain: both can be retried."""
+    with unit(ledger) as uow:
+        uow["orders"].create("a", 1)
+    database: Any = ledger._opened.store("orders")._database  # type: ignore[attr-defined]
+    with psycopg.connect(pg_url) as other:
+        other.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+        other.execute("UPDATE uow_records SET uow_id = uow_id")
+        with pytest.raises(StoreUnavailable), unit(ledger) as uow:
+            uow["orders"].update("a", 2)
+    error = psycopg.errors.DeadlockDetected()
+    assert isinstance(translate(error, "somewhere", "orders"), ConflictError)
+    assert database.prepared() == []
+
+
+def test_records_that_are_decided_and_not_applied(tmp_path: Path, pg_url: str) -> None:
+    """Between the database's commit and the ledger's rows, readers see what the database has decided."""
+    store = PostgresStore("orders", pg_url)
+    with open_ledger(tmp_path, store) as ledger, unit(ledger) as uow:
+        uow["orders"].create("k", 1)
+        uow["orders"].create("gone", 1)
+
+    def die() -> None:
+        dying = PostgresStore("orders", pg_url)
+        decide = dying.decide
+
+        def decided(uow_id: str) -> None:
+            decide(uow_id)
+            kill_own_process()
+
+        dying.decide = decided  # type: ignore[method-assign]
+        with open_ledger(tmp_path, dying) as dead, unit(dead) as uow:
+            uow["orders"].update("k", 2)
+            uow["orders"].delete("gone")
+            uow["orders"].create("new", 2)
+
+    fork(die).wait()
+    opened = OpenLedger.open(
+        tmp_path / "memory.db",
+        stores=[DocumentStore("notes"), SQLiteFileStore("archive", "archive.db"), store],
+        durability=Durability.FULL,
+        origin=None,
+        migrate=True,
+        busy_timeout=5.0,
+        limits=None,
+        allow_triggers=(),
+        recover=False,
+    )
+    with Ledger(opened) as ledger:
+        read = [ledger["orders"].get(key, space_id=SPACE) for key in ("k", "gone", "new")]
+        assert read == [2, None, None]  # which records there are, the ledger says when it has recovered
+        assert len(ledger.recover().rolled_forward) == 1
+        assert [ledger["orders"].get(key, space_id=SPACE) for key in ("k", "gone", "new")] == [2, None, 2]
+
+
+def test_a_server_that_learns_to_prepare(tmp_path: Path, pg_start: Callable[..., Server]) -> None:
+    """Restarted with other settings, a server is asked again by a store that is to prepare."""
+    server = pg_start(max_prepared_transactions=0)
+    open_ledger(tmp_path, PostgresStore("orders", server.url())).close()
+    with pytest.raises(StoreError, match="max_prepared_transactions is 0"):
+        open_ledger(tmp_path, PostgresStore("orders", server.url(), two_phase=True))
+    server._settings["max_prepared_transactions"] = 4
+    server.restart()
+    with open_ledger(tmp_path, PostgresStore("orders", server.url(), two_phase=True)) as ledger, unit(ledger) as uow:
+        uow["orders"].create("k", 1)
+    assert uow.status is Status.COMMITTED
+    server.stop()
 
 
 # --- servers that cannot serve ---------------------------------------------------------------------------------------

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from memoryos_uow import DuplicateUnit, LedgerBusy, LedgerRollback, Limits, UsageError
 from memoryos_uow import _sequencer as sequencer_module
-from memoryos_uow._numbering import Numbering
+from memoryos_uow._numbering import _NOW_MS, Numbering
 from memoryos_uow.errors import LedgerError
 from tests.postgres.numbers import numbers, opened, paused, put, receipt, rows, run_python, sequencer
 from tests.processes import forked
@@ -46,6 +47,8 @@ def test_a_receipt_is_pending_and_then_is_not(pg_url: str) -> None:
         assert record.commit_us is not None
         assert first.proof().startswith("c2sp.org/tlog-proof@v1")
         second = receipt(put(ledger, "a"))
+        sequencer(ledger).settle(10)
+        assert not second.pending  # without having been asked for anything
         assert (second.prev, second.space_seq) == (first.hash, 2)
     assert numbers(pg_url) == [first.uow_id, second.uow_id]
 
@@ -160,19 +163,21 @@ def _count_sent() -> Callable[[], int]:
 def test_many_units_are_several_batches_under_one_lease(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each batch goes on where the one before ended, and the last one gives the lease back."""
     monkeypatch.setattr("memoryos_uow._numbering.BATCH_MAX", 2)
-    with opened(pg_url) as ledger:
-        with paused(ledger):
-            expected = [put(ledger, f"{number}", space_id=f"s{number % 2}").uow_id for number in range(5)]
-            (epoch,) = rows(pg_url, "SELECT epoch FROM uow_sequencer")[0]
-            sequencer(ledger).number_all()
-            assert rows(pg_url, "SELECT epoch, owner FROM uow_sequencer") == [(epoch + 1, None)]
+    with opened(pg_url) as ledger, paused(ledger):
+        expected = [put(ledger, f"{number}", space_id=f"s{number % 2}").uow_id for number in range(5)]
+        (epoch,) = rows(pg_url, "SELECT epoch FROM uow_sequencer")[0]
+        sequencer(ledger).number_all()
+        assert rows(pg_url, "SELECT epoch, owner FROM uow_sequencer") == [(epoch + 1, None)]
     assert numbers(pg_url) == expected
 
 
 # Whoever numbers may die, pause, or lose an answer
 
 
-def test_a_process_that_was_paused_changes_nothing(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_process_that_was_paused_changes_nothing(
+    pg_url: str, monkeypatch: pytest.MonkeyPatch, *, numbered: bool
+) -> None:
     """Between its lease and its transaction others take over: it writes nothing, and every unit has one number."""
     with opened(pg_url) as ledger, opened(pg_url) as other:
         with paused(ledger), paused(other):
@@ -184,15 +189,19 @@ def test_a_process_that_was_paused_changes_nothing(pg_url: str, monkeypatch: pyt
             def late(self: Numbering, *arguments: Any, **options: Any) -> bool:
                 monkeypatch.setattr(Numbering, "_write", original)
                 rows(pg_url, "UPDATE uow_sequencer SET lease_until_ms = 0")
-                sequencer(other).number_all()
-                before = rows(pg_url, "SELECT * FROM uow_ledger, uow_sequencer ORDER BY 1")
+                if numbered:
+                    sequencer(other).number_all()
+                else:
+                    assert sequencer(other)._numbering._take_lease() is not None
+                before = [rows(pg_url, f"SELECT * FROM {table}") for table in ("uow_ledger", "uow_sequencer")]
                 results.append(self._write(*arguments, **options))
-                assert rows(pg_url, "SELECT * FROM uow_ledger, uow_sequencer ORDER BY 1") == before
+                assert [rows(pg_url, f"SELECT * FROM {table}") for table in ("uow_ledger", "uow_sequencer")] == before
                 return results[0]
 
             monkeypatch.setattr(Numbering, "_write", late)
             sequencer(ledger).number_all()
             assert results == [False]
+            sequencer(other).number_all()
         put(ledger, "after")
     assert len(numbers(pg_url)) == 4
 
@@ -271,6 +280,7 @@ def test_numbers_of_a_process_that_others_gave_come_with_their_times(pg_url: str
             uow = put(ledger, "a")
             sequencer(other).number_all()
             assert rows(pg_url, "SELECT execution_us, commit_us FROM uow_ledger") == [(None, None)]
+        assert sequencer(ledger).settle(20)
         record = ledger.get(uow.uow_id)
         assert record.commit_us is not None
         assert record.commit_time_ms == (record.commit_us + 500) // 1000
@@ -331,7 +341,6 @@ def test_close_numbers_what_was_committed(pg_url: str) -> None:
         put(ledger, "b")
     assert uow.uow_id in numbers(pg_url)
     with pytest.raises(UsageError, match="closed"):
-        receipt(uow)._await  # noqa: B018
         sequencer(ledger).expect("nothing")(None)
 
 
@@ -416,17 +425,16 @@ def test_trouble_is_said_once_and_passes(pg_url: str, monkeypatch: pytest.Monkey
 
 def test_who_finds_nothing_gives_the_lease_back(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another one has numbered it all between two questions; and a replica numbers nothing."""
-    with opened(pg_url) as ledger:
-        with paused(ledger):
-            put(ledger, "a")
-            with monkeypatch.context() as meanwhile:
-                meanwhile.setattr("memoryos_uow._pending.following", lambda *_: [])
-                sequencer(ledger).number_all()
-            assert rows(pg_url, "SELECT owner FROM uow_sequencer") == [(None,)]
-            with monkeypatch.context() as replica:
-                replica.setattr(ledger._opened.engine, "read_only", True, raising=False)
-                sequencer(ledger).number_all()
-            assert rows(pg_url, "SELECT count(*) FROM uow_pending") == [(1,)]
+    with opened(pg_url) as ledger, paused(ledger):
+        put(ledger, "a")
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr("memoryos_uow._pending.following", lambda *_: [])
+            sequencer(ledger).number_all()
+        assert rows(pg_url, "SELECT owner FROM uow_sequencer") == [(None,)]
+        with monkeypatch.context() as replica:
+            replica.setattr(ledger._opened.engine, "read_only", True, raising=False)
+            sequencer(ledger).number_all()
+        assert rows(pg_url, "SELECT count(*) FROM uow_pending") == [(1,)]
     assert len(numbers(pg_url)) == 1
 
 
@@ -493,3 +501,56 @@ def test_a_receipt_is_not_made_up(pg_url: str) -> None:
         assert ledger.receipt(empty.uow_id).hash == receipt(empty).hash
         assert ledger.get(empty.uow_id).writes == ()
         assert ledger.verify().ok
+
+
+def test_an_interrupt_right_after_the_commit_leaves_no_wrong_receipt(
+    pg_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anybody is asked for the number, the receipt says that it does not know it."""
+    with opened(pg_url) as ledger:
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as once:
+            once.setattr(sequencer(ledger), "expect", interrupt)
+            uow = ledger.unit(space_id="s", band="GREEN")
+            with pytest.raises(KeyboardInterrupt), uow:
+                uow["notes"].create("a", {})
+        assert receipt(uow).pending
+        with pytest.raises(LedgerBusy, match="nobody has asked for its number"):
+            receipt(uow).wait()
+        assert ledger.receipt(uow.uow_id).hash
+    assert len(numbers(pg_url)) == 1
+
+
+def test_those_who_watch_are_told_without_a_hash_that_nobody_knows(pg_url: str) -> None:
+    """What is told of a unit does not wait for its number."""
+    with opened(pg_url) as ledger:
+        told: list[Any] = []
+        ledger._opened.coordinator.telemetry = SimpleNamespace(  # type: ignore[assignment]
+            tell=lambda make: told.append(make()), traceparent=lambda: None
+        )
+        with paused(ledger):
+            put(ledger, "a")
+            assert [(one.outcome, one.receipt_hash) for one in told[0].facts()] == [("committed", None)]
+        ledger.checkpoint()
+        assert len(told[0].facts()[0].receipt_hash) == 64  # told later, it is known
+
+
+def test_a_slow_signer_gets_a_longer_lease(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or else two processes would take it away from each other for ever."""
+    with opened(pg_url) as ledger, paused(ledger):
+        put(ledger, "a")
+        monkeypatch.setattr(sequencer(ledger)._numbering, "_took_ms", 100_000)
+        leases = []
+
+        def look(*_: object) -> list[Any]:
+            leases.extend(rows(pg_url, f"SELECT lease_until_ms - {_NOW_MS} FROM uow_sequencer"))
+            return []
+
+        monkeypatch.setattr("memoryos_uow._pending.following", look)
+        sequencer(ledger).number_all()
+        assert 290_000 < leases[0][0] <= 300_000
+        monkeypatch.undo()
+    assert len(numbers(pg_url)) == 1

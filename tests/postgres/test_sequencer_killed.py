@@ -68,4 +68,5 @@ def test_the_log_is_whole_whoever_is_killed(pg_url: str) -> None:
         found = numbers(pg_url)
         assert told <= set(found)
         assert len(found) > 2 + 25
+        assert ledger.verify().problems == ()
     assert rows(pg_url, "SELECT count(*) FROM uow_sequencer WHERE owner IS NOT NULL") == [(0,)]

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from memoryos_uow.cli._program import program
 from memoryos_uow.signing import KeyFileSigner, write_new_key
-from memoryos_uow.stores import DocumentStore, FileStore
+from memoryos_uow.stores import BlobStore, DocumentStore, FileStore, SQLiteFileStore, TableStore, VectorStore
 from memoryos_uow.verification import VerificationLevel
 from tests.postgres.numbers import ORIGIN, opened, paused, put, receipt, rows, sequencer
 from tests.postgres_server import Databases
 from tests.units import OwnError, throw
+from tests.verification.kit import write_everything
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -222,5 +225,43 @@ def test_a_record_outside_that_is_written_meanwhile_is_no_problem(
         monkeypatch.setattr(LiveCheck, "run", write(LiveCheck.run))
         assert ledger.verify().rules == {}
         monkeypatch.undo()
-        (tmp_path / "files" / "b").write_bytes(b"another")
+        (old,) = (file for file in tmp_path.rglob("*") if file.is_file() and file.read_bytes() == b"old")
+        old.write_bytes(b"another")
         assert ledger.verify().rules == {"changed": 1}
+
+
+def test_the_command_counts_them_too(pg_url: str) -> None:
+    """As a line of its own, and nothing is a problem."""
+    with opened(pg_url) as ledger, paused(ledger):
+        put(ledger, "a")
+        done = CliRunner().invoke(program, ["verify", pg_url])
+    assert done.exit_code == 0, done.output
+    assert "1 unit committed and without a number yet" in " ".join(done.output.split())
+
+
+def test_every_kind_of_store_is_compared(pg_url: str, tmp_path: Path) -> None:
+    """What each holds is what its receipts say, inside the database and beside it; and what is not is named."""
+    stores = [
+        DocumentStore("notes", search=["text"]),
+        TableStore("orders", key="id", columns={"id": "TEXT", "space_id": "TEXT", "n": "INTEGER"}),
+        VectorStore("embeddings", dimensions=2),
+        BlobStore("photos", tmp_path / "photos", inline_below=16),
+        SQLiteFileStore("archive", tmp_path / "archive.db"),
+        FileStore("files", tmp_path / "files"),
+    ]
+    with opened(pg_url, stores=stores, content_key=KEY) as ledger:
+        write_everything(ledger)
+        ledger.recover()
+        report = ledger.verify()
+        assert (report.problems, report.pending) == ((), 0)
+        assert report.stores is not None
+        assert {store.store for store in report.stores if store.matched} == {store.name for store in stores}
+        assert not [store for store in report.stores if store.skipped]
+    assert verified(pg_url).rules == {}
+    execute(
+        pg_url,
+        "UPDATE orders SET n = 2",
+        "UPDATE uow_vectors SET value = decode('0000000000000000', 'hex')",
+        "DELETE FROM uow_blobs WHERE key = 'small'",
+    )
+    assert verified(pg_url).rules == {"changed": 2, "missing": 1}

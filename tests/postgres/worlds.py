@@ -1,7 +1,7 @@
 """A ledger in PostgreSQL with stores outside it, a program that works on it, and the judge of what is left.
 
 Unit `n` of the program writes the record ``k<n>`` and the record ``shared`` to three stores, one of them in the ledger,
-two outside. A world is judged by what the program was told: what it was told is committed is
+two outside, and publishes a message. A world is judged by what the program was told: what it was told is committed is
 there, what it was told is not is nowhere, and whatever else is there is there in every store.
 """
 
@@ -39,9 +39,9 @@ def stores(place: Path) -> list[Store]:
     ]
 
 
-def open_world(url: str, place: Path, **options: float) -> Ledger:
+def open_world(url: str, place: Path) -> Ledger:
     """Open the ledger with its stores."""
-    return Ledger.open(url, stores=stores(place), **{"busy_timeout": 20.0, **options})
+    return Ledger.open(url, stores=stores(place), busy_timeout=20.0)
 
 
 @dataclass
@@ -83,6 +83,7 @@ def _write(uow: UnitOfWork, number: int) -> None:
         value = {"n": number} if name != "files" else str(number).encode()
         uow[name].upsert(f"k{number}", value)
         uow[name].upsert("shared", value)
+    uow.publish("done", {"n": number})
     if number % 4 == 3:
         raise UnwantedError
 
@@ -115,7 +116,7 @@ def _judge_rows(ledger: Ledger, url: str, there: set[int]) -> None:
     assert {int(str(unit.correlation_id)) for unit in committed} == there
     assert len(committed) == len(there), "a unit is there twice"
     with psycopg.connect(url) as connection:
-        for count, table in ((0, "uow_coordination"), (0, "uow_redo"), (0, "uow_pending")):
+        for count, table in ((0, "uow_coordination"), (0, "uow_redo"), (0, "uow_pending"), (len(there), "uow_outbox")):
             found = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
             assert found == (count,), f"{table} has {found} rows"
     verified = ledger.verify()

@@ -44,6 +44,7 @@ PROBES: Final = {
     "superseded_publish": 50,
     "published_beside_what_is_not_sure": 1,
     "superseded_redo": 50,
+    "synced_together": 100,
     "ledger_busy": 10,
     "rolled_forward": 1_000,
     "rolled_back": 1_000,
@@ -58,7 +59,7 @@ NEAR: Final = {
 }
 """Faults that one run in a thousand or fewer shows: from which seed to look, as ``--faults`` has told."""
 ELSEWHERE: Final = (Event.HELD, Event.SAVED, Event.UNDECIDED_FOUND)
-"""What happens to such a unit only: ``tests/model/last_resource.pml`` has it, and real servers in ``tests/postgres``."""
+"""What happens to such a unit only: ``tests/model/last_resource.pml`` has it, and ``tests/postgres`` with servers."""
 WITHIN: Final = 300
 """So many seeds show any fault, from 0 or from `NEAR`."""
 

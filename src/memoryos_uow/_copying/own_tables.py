@@ -1,6 +1,6 @@
 """The application's own tables on which table stores work: as they are in the source, and made in the target.
 
-Promise: a table that the target has already is used as it is, if it is empty and has every column. One that is made
+Promise: a table that the target has already is used as it is, if it is empty and has the same columns. One that is made
 here has columns, defaults that are plain values, NOT NULL and its key; indexes, checks and foreign keys are the
 application's business.
 """
@@ -23,7 +23,7 @@ _TYPES: Final = {
     "REAL": "DOUBLE PRECISION",
     "TEXT": 'TEXT COLLATE "C"',
     "BLOB": "BYTEA",
-    "NUMERIC": "NUMERIC",
+    "NUMERIC": "DOUBLE PRECISION",
 }
 _COMPUTED: Final = (2, 3)
 _PLAIN: Final = re.compile(r"[+-]?\d+(\.\d+)?|'(?:[^']|'')*'|NULL", re.IGNORECASE)
@@ -73,7 +73,7 @@ def make(tx: Any, table: OwnTable, *, begun: bool) -> None:
     """Have the table in the target; `begun`: an earlier run has begun with it.
 
     Raises:
-        UsageError: it has rows of somebody else's, or lacks a column.
+        UsageError: it has rows of somebody else's, or other columns.
     """
     have = {
         name
@@ -86,11 +86,10 @@ def make(tx: Any, table: OwnTable, *, begun: bool) -> None:
     if not have:
         tx.execute(table.definition)
         return
-    missing = [column for column in table.columns if column not in have]
-    if missing:
+    if odd := sorted(have.symmetric_difference(table.columns)):  # receipts are over whole rows
         raise UsageError(
-            f"The target has a table {table.name!r} without the column {missing[0]!r}.",
-            hint="Nothing of it was copied. Give it every column of the source's, or drop it.",
+            f"The target has a table {table.name!r} with other columns than the source's: {odd[0]!r} is in one only.",
+            hint="Nothing of it was copied. Give it the same columns, or drop it.",
         )
     if not begun and tx.rows(f"SELECT 1 FROM {_quoted(table.name)} LIMIT 1"):  # noqa: S608 - quoted
         raise UsageError(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _DOWN_ALREADY: Final = (Kind.NEW, Kind.BASIC)
 _KEYS: Final = {"unit_of_work": "uow_id", "uow_writes": "id"}
 
-_FOR_RUNNING: Final = ("uow_blocks", "uow_pending", "uow_sequencer")
+_FOR_RUNNING: Final = ("uow_blocks", "uow_durability", "uow_pending", "uow_sequencer")
 """Tables that say nothing about what was."""
 
 # Table, what its rows are, what is to be done about them.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections import Counter
 from functools import lru_cache
 from itertools import compress
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -58,6 +59,27 @@ _WIDTHS: Final = (("B", 8), ("H", 16), ("I", 32))
 
 Columns: TypeAlias = "dict[str, Sequence[int]]"
 Wanted: TypeAlias = "Callable[[int], bool]"
+
+
+class Counted:
+    """Units counted column by column; numbers as they stand in the columns."""
+
+    __slots__ = ("commit", "execution", "n_bytes", "outcome", "retries", "writes")
+
+    def __init__(self) -> None:
+        self.outcome: Counter[int] = Counter()
+        self.execution: Counter[int] = Counter()
+        self.commit: Counter[int] = Counter()
+        self.writes = self.n_bytes = self.retries = 0
+
+    def add(self, columns: Columns) -> None:
+        """Add units."""
+        self.outcome.update(columns["outcome"])
+        self.execution.update(columns["execution"])
+        self.commit.update(columns["commit"])
+        self.writes += sum(columns["writes"])
+        self.n_bytes += sum(columns["n_bytes"])
+        self.retries += sum(columns["retries"])
 
 
 def pack(numbers: Sequence[int]) -> bytes:

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from operator import eq, itemgetter, ne
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from memoryos_uow._statistics.columns import NEVER, SHARE_COLUMNS
+from memoryos_uow._statistics.columns import NEVER, SHARE_COLUMNS, Counted
 from memoryos_uow._statistics.facts import key_of
 from memoryos_uow._statistics.tally import Tally
 from memoryos_uow.statistics import GroupBy
@@ -29,6 +29,8 @@ _US_PER_HOUR: Final = 3_600_000_000
 _SUMMED: Final = ("outcome", "writes", "n_bytes", "retries", "execution", "commit")
 _KEYS: Final = {GroupBy.STORE: "share_store"} | dict.fromkeys(LENGTHS, "hour")
 """The columns that groups are made by, where they are not called as the groups are."""
+_SHARES: Final = {"writes": "share_writes", "n_bytes": "share_bytes"}
+"""What of a unit's sums is its store's, where groups are made by store."""
 _EXTREMES: Final = ("row", "hour", "execution")
 _UNITS_AT_ONCE: Final = 100_000
 
@@ -107,9 +109,9 @@ def take_away(blocks: Blocks, asked: Asked, total: Tally, groups: Groups) -> Non
             if asked.space_id is not None:
                 other_spaces = {"space": partial(ne, blocks.code(key_of(asked.space_id)))}
                 gathered.add(blocks.select(number, of_band | of_time | other_spaces, gathered.names))
-        if of_time or is_inside is None:
+        if of_time:  # some of the block's units, or all of them, are of another time
             of_other_time: dict[str, Wanted] = {"created": lambda created: not asked.is_in_time(created)}
-            gathered.add(blocks.select(number, of_band | of_other_time, gathered.names))
+            gathered.add(blocks.select(number, of_band | (of_other_time if number in inside else {}), gathered.names))
     gathered.count()
     total.subtract(others)
     for key, tally in of_groups.items():
@@ -141,6 +143,8 @@ class _Gathered:
         self._key = None if by is None else _KEYS.get(by, by.value)
         self._kept = (*_SUMMED, *(SHARE_COLUMNS if by is GroupBy.STORE else () if self._key is None else (self._key,)))
         self._columns: dict[str, list[int]] = {name: [] for name in self._kept}
+        self._all = Counted()
+        self._by_code: defaultdict[int, Counted] = defaultdict(Counted)
         self.names = tuple(dict.fromkeys((*(("row", "hour") if extremes else ()), *self._kept)))
         """Of the columns that are needed."""
 
@@ -152,39 +156,40 @@ class _Gathered:
         for name, column in self._columns.items():
             column.extend(map(before.__add__, columns[name]) if name == "share_of" else columns[name])
         if before + len(columns["outcome"]) >= _UNITS_AT_ONCE:
-            self.count()
+            self._count()
+
+    def _count(self) -> None:
+        columns: Columns = {**self._columns}
+        self._columns = {name: [] for name in self._kept}
+        self._all.add(columns)
+        if self._key is not None:
+            places: defaultdict[int, list[int]] = defaultdict(list)
+            for place, code in enumerate(columns[self._key]):
+                places[code].append(place)
+            filled = {name: column for name, column in columns.items() if any(column)}  # retries are rare
+            for code, of_code in places.items():
+                self._by_code[code].add(_part(filled, of_code, by_store=self._by is GroupBy.STORE))
 
     def count(self) -> None:
         """Add what was gathered to the answer."""
-        columns: Columns = {**self._columns}
-        self._columns = {name: [] for name in self._kept}
-        if not columns["outcome"]:
-            return
-        if self._key is None or self._by is GroupBy.STORE:
-            self._total.add_columns(columns, self._name)
-        if self._key is None:
-            return
-        places: defaultdict[int, list[int]] = defaultdict(list)
-        for place, code in enumerate(columns[self._key]):
-            places[code].append(place)
-        for code, of_code in places.items():
-            part = Tally()
-            part.add_columns(_part(columns, of_code, by_store=self._by is GroupBy.STORE), self._name)
+        self._count()
+        self._total.add_counted(self._all, self._name)
+        for code, counted in self._by_code.items():
             key = self._name(code)
-            self._groups[key[: LENGTHS[self._by]] if self._by in LENGTHS else key].merge(part)
-            if self._by is not GroupBy.STORE:  # every unit is in one group
-                self._total.merge(part)
+            self._groups[key[: LENGTHS[self._by]] if self._by in LENGTHS else key].add_counted(counted, self._name)
 
 
 def _part(columns: Columns, places: list[int], *, by_store: bool) -> Columns:
-    """Return the columns of one group."""
-    units = _at(columns["share_of"], places) if by_store else places
-    part: Columns = {name: _at(columns[name], units) for name in _SUMMED}
+    """Return the columns of one group; of `columns` those are missing that have nothing but 0."""
+    units = _at(columns.get("share_of"), places) if by_store else places
+    part: Columns = {name: _at(columns.get(name), units) for name in _SUMMED}
     if by_store:
-        part |= {"writes": _at(columns["share_writes"], places), "n_bytes": _at(columns["share_bytes"], places)}
+        part |= {of: _at(columns.get(share), places) for of, share in _SHARES.items()}
     return part
 
 
-def _at(column: Sequence[int], places: Sequence[int]) -> Sequence[int]:
+def _at(column: Sequence[int] | None, places: Sequence[int]) -> Sequence[int]:
     """Return the numbers at some places of a column."""
+    if column is None:
+        return (0,) * len(places)
     return itemgetter(*places)(column) if len(places) > 1 else (column[places[0]],)

@@ -21,7 +21,7 @@ from memoryos_uow.statistics import Durations, FailureCount, StatisticsGroup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from memoryos_uow._statistics.columns import Columns
+    from memoryos_uow._statistics.columns import Columns, Counted
     from memoryos_uow._statistics.facts import CountedUnit
 
 SLOWEST_MAX: Final = 10
@@ -77,21 +77,20 @@ class Tally:
         hours = [one.hour for one in units if one.hour != NO_TIME]
         self._extend(min(hours, default=None), max(hours, default=None))
 
-    def add_columns(self, columns: Columns, name: Callable[[int], str]) -> None:
-        """Add units of which there is a column for each fact, without the slowest of them and the hours."""
-        for code, units in Counter(columns["outcome"]).items():
+    def add_counted(self, counted: Counted, name: Callable[[int], str]) -> None:
+        """Add units that were counted column by column, without the slowest of them and the hours."""
+        for code, units in counted.outcome.items():
             status, *error = json.loads(name(code))
             self.statuses[status] += units
             if error:
                 self.failures[error[0], error[1]] += units
-        self.retries += sum(columns["retries"])
-        self.writes += sum(columns["writes"])
-        self.n_bytes += sum(columns["n_bytes"])
-        for histogram, column in ((self.execution, columns["execution"]), (self.commit, columns["commit"])):
-            counted = Counter(column)
-            del counted[0]  # of these it is not known
-            for one_more, units in counted.items():
-                histogram[one_more - 1] += units
+        self.retries += counted.retries
+        self.writes += counted.writes
+        self.n_bytes += counted.n_bytes
+        for histogram, column in ((self.execution, counted.execution), (self.commit, counted.commit)):
+            for one_more, units in column.items():
+                if one_more:  # of the others it is not known
+                    histogram[one_more - 1] += units
 
     def add_extremes(self, columns: Columns, name: Callable[[int], str]) -> None:
         """Add the slowest of units, and the hours of the first and the last of them."""

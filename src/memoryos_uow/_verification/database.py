@@ -167,6 +167,7 @@ class DatabaseVerifier(Verifying):
         # As long as the first query is not read to its end, the others see what it sees.
         with self._engine.reader() as reader, closing(_held(reader)) as first:
             next(first)
+            reader.rows("SET LOCAL idle_in_transaction_session_timeout = 0")  # a large ledger takes its time
             yield DatabaseRows(reader)
 
     def _kept_beside(self) -> Path | None:

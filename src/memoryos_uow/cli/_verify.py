@@ -169,6 +169,8 @@ def _print(report: Verification) -> None:
         )
     if report.without_receipt:
         _line(f"{count(report.without_receipt, 'unit')} without a receipt: of contract 1.0.0, failed or rolled back.")
+    if report.pending:
+        _line(f"{count(report.pending, 'unit')} committed and without a number yet: their writes were compared.")
     for store in report.stores or ():
         _line(_said(store))
     _line(

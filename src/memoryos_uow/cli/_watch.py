@@ -15,10 +15,11 @@ import click
 
 from memoryos_uow import _ambient
 from memoryos_uow._names import Band
-from memoryos_uow._statistics import counted, durations, newest_row
+from memoryos_uow._statistics import durations
 from memoryos_uow._terminal import EMPTY, cut, printable, screen_width
 from memoryos_uow.cli._arguments import busy_timeout_option, ledger_argument
 from memoryos_uow.cli._command import Command
+from memoryos_uow.cli._newcomers import newcomers
 from memoryos_uow.cli._output import note, note_basic, print_json
 from memoryos_uow.cli._reading import reading
 from memoryos_uow.cli._stats import duration
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 _HEADINGS: Final = "TIME       UNITS/S   NEW  FAILED  IN DOUBT        P50        P95        P99"
 _WINDOW_S: Final = 60.0
 _FAILURES_SHOWN: Final = 5
-_AT_ONCE_MAX: Final = 100_000
-"""A look that would find more begins behind them: they are counted, and their durations are not known."""
 
 
 @click.command(
@@ -127,7 +126,7 @@ class Watching:
 
     def __init__(self, opened: ReadLedger, interval_s: float) -> None:
         self._opened = opened
-        self._row = newest_row(opened.reader)
+        self._newcomers = newcomers(opened.reader, basic=opened.basic)
         self._looked_ns = _ambient.monotonic_ns()
         self._waiting: list[CountedUnit] = []
         self._minute: deque[list[int]] = deque(maxlen=max(1, round(_WINDOW_S / interval_s)))
@@ -136,13 +135,8 @@ class Watching:
     def look(self) -> Look:
         """Return what is new."""
         reader, now_ns = self._opened.reader, _ambient.monotonic_ns()
-        newest = newest_row(reader)
-        if newest < self._row:  # put back to an earlier state
-            self._row, self._waiting = newest, []
-        found = newest - self._row
-        after = max(self._row, newest - _AT_ONCE_MAX)
-        new = list(counted(reader, basic=self._opened.basic, after=after, until=newest, again=self._waiting))
-        fresh = [one for one in new if one.row > self._row]
+        found, fresh, again = self._newcomers.look(self._waiting)
+        new = [*again, *fresh]
         self._waiting = [one for one in new if not one.final][-1000:]
         self._minute.append([one.execution_us for one in new if one.execution_us is not None])
         for one in fresh:
@@ -151,7 +145,7 @@ class Watching:
         histogram = Counter(us for some in self._minute for us in some)
         took = durations(histogram)
         seconds = max((now_ns - self._looked_ns) / 1e9, 1e-3)
-        self._row, self._looked_ns = newest, now_ns
+        self._looked_ns = now_ns
         statuses = Counter(one.status for one in fresh)
         return Look(
             at=_ambient.now_text(),

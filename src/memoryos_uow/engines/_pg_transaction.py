@@ -51,6 +51,7 @@ class PostgresReader:
         self._used = False  # something was sent, so that nothing may be sent again on another connection
         self._sound = True
         self._streams: set[str] = set()
+        self._has_snapshot = False  # begun for streams, and to be left with the last of them
         self._names = count(1)
         self._undone = 0  # how often the transaction went back to a savepoint
 
@@ -91,6 +92,7 @@ class PostgresReader:
         """Yield the rows of a query one by one, all from one snapshot; other queries may run in between."""
         name, statement, undone = f"uow_{next(self._names)}", own(sql), self._undone
         if not self._queued and not self._streams and self._is_idle():
+            self._has_snapshot = True
             self._queued.append(Statement(_SNAPSHOT))
         self._queued.append(
             Statement(f"DECLARE {name} NO SCROLL CURSOR FOR {statement.text}", statement.bind(parameters))
@@ -110,22 +112,20 @@ class PostgresReader:
         self._streams.discard(name)
         if not self._lent or was_undone or not self._loan.is_ours:
             return
-        if self._is_transaction():
-            if int(self._loan.connection.info.transaction_status) == _INTRANS:
-                self._queued.append(Statement(f"CLOSE {name}"))
-        elif not self._streams:
-            self._leave_snapshot()
+        if self._has_snapshot:
+            if not self._streams:
+                self._leave_snapshot()
+        elif int(self._loan.connection.info.transaction_status) == _INTRANS:
+            self._queued.append(Statement(f"CLOSE {name}"))
 
     def _leave_snapshot(self) -> None:
+        self._has_snapshot = False
         self._queued.clear()
         if not self._is_idle():
             try:
                 self._loan.connection.execute("ROLLBACK")
             except self._errors:
                 self._sound = False
-
-    def _is_transaction(self) -> bool:
-        return False
 
     def _is_idle(self) -> bool:
         return int(self._loan.connection.info.transaction_status) == _IDLE
@@ -212,9 +212,6 @@ class PostgresTransaction(PostgresReader):
         """Whether the transaction can still be used."""
         return self._lent
 
-    def _is_transaction(self) -> bool:
-        return True
-
     def execute(self, sql: str, parameters: Parameters = (), /) -> int:
         """Run one statement; return the number of rows it changed."""
         changed: int = self._run(own(sql), parameters).rowcount
@@ -234,13 +231,12 @@ class PostgresTransaction(PostgresReader):
 
     def run_foreign(self, statements: Iterable[tuple[str, Parameters]], /) -> None:
         """Run statements of the application's in their order, in one round trip; nobody needs the answers."""
-        translated = [(foreign(sql), parameters) for sql, parameters in statements]
+        sent = [(foreign(sql), values) for sql, values in statements]
         try:
-            self._exchange([Statement(statement.text, statement.bind(values)) for statement, values in translated])
+            self._exchange([Statement(statement.text, statement.bind(values)) for statement, values in sent])
         except self._errors as error:
-            raise self._failed(error, None if all(values == () for _, values in translated) else (0,)) from (
-                without_values(error)
-            )
+            shown = [values for _, values in sent if values]
+            raise self._failed(error, shown or None) from without_values(error)
 
     def later(self, sql: str, parameters: Parameters = (), /) -> None:
         """Send one statement whose answer nobody needs with the next one; its errors arrive there."""

@@ -26,6 +26,10 @@ class Signal(NamedTuple):
 SPAN_COMMIT: Final = "uow commit"
 SPAN_ROLLBACK: Final = "uow rollback"
 SPAN_RECOVER: Final = "uow recover"
+SPAN_HOLD: Final = "INSERT"
+SPAN_DECIDE: Final = "COMMIT"
+SPAN_PREPARE: Final = "PREPARE TRANSACTION"
+SPAN_PUBLISH: Final = "COMMIT PREPARED"
 
 ID: Final = "memoryos.uow.id"
 OUTCOME: Final = "memoryos.uow.outcome"
@@ -58,10 +62,10 @@ SIGNALS: Final = (
     Signal(SPAN_COMMIT, "span", "", "a committed unit, from its block's start until every store had answered"),
     Signal(SPAN_ROLLBACK, "span", "", "a unit that failed or was rolled back, or whose outcome is not known"),
     Signal(SPAN_RECOVER, "span", "", "what recovery did with one unit; it links to the trace the unit was made in"),
-    Signal("INSERT", "span", "", "a store's server carried out the writes of a unit that it is to decide (CLIENT)"),
-    Signal("COMMIT", "span", "", "a store's server decided the unit (CLIENT)"),
-    Signal("PREPARE TRANSACTION", "span", "", "a store's server prepared its part of the unit (CLIENT)"),
-    Signal("COMMIT PREPARED", "span", "", "a store's server showed what it had prepared (CLIENT)"),
+    Signal(SPAN_HOLD, "span", "", "a store's server carried out the writes of a unit that it is to decide (CLIENT)"),
+    Signal(SPAN_DECIDE, "span", "", "a store's server decided the unit (CLIENT)"),
+    Signal(SPAN_PREPARE, "span", "", "a store's server prepared its part of the unit (CLIENT)"),
+    Signal(SPAN_PUBLISH, "span", "", "a store's server showed what it had prepared (CLIENT)"),
     Signal(ID, "attribute", "string", "the unit's id"),
     Signal(OUTCOME, "attribute", "string", "committed, rolled_back, failed or in_doubt; after recovery rolled_forward"),
     Signal(BAND, "attribute", "string", "GREEN, AMBER, RED or BLACK"),

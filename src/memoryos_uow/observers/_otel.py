@@ -92,7 +92,7 @@ def emit_span(fact: UnitEnded | UnitRecovered, provider: Any, context: Any, span
     if fact.outcome in ("failed", "in_doubt"):
         trace = sys.modules["opentelemetry.trace"]
         span.set_status(trace.Status(trace.StatusCode.ERROR))
-    if isinstance(fact, UnitEnded) and fact.calls and fact.shows_timings:
+    if not isinstance(fact, UnitRecovered) and fact.calls and fact.shows_timings:
         _emit_calls(fact, start, _tracer(provider), span, context)
     span.end(end)
     spans[place] = span

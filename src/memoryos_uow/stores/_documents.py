@@ -62,6 +62,7 @@ class DocumentStore(RecordStore):
         super().__init__(name)
         self._asked = None if search is None else _check_fields(search, self._name)
         self._index: FullTextIndex | WordIndex | None = None
+        self._table_index: FullTextIndex | None = None  # the same, if it is a table to be kept in step
         self._settled = False  # the ledger recorded, at one time, what this object asked for
         self._known: Mapping[str, Any] | None = None  # what the ledger has recorded, as far as this object knows
 
@@ -87,6 +88,7 @@ class DocumentStore(RecordStore):
             )
         self._known = recorded
         self._index = _INDEXES[reader.dialect](self._name, fields) if fields else None
+        self._table_index = self._index if isinstance(self._index, FullTextIndex) else None
         if self._index is None:
             return present != fields
         self._index.refuse_unfit(reader)
@@ -163,7 +165,7 @@ class DocumentStore(RecordStore):
     ) -> None:
         # The index finds a record by its row's id: look before a delete, and after anything else. Triggers could keep
         # it in step as well, but SQLite lets no trigger touch a virtual table while trusted_schema is off.
-        index = self._index if isinstance(self._index, FullTextIndex) else None
+        index = self._table_index
         if index and operation is Operation.DELETE:
             index.remove(tx, unit.space_id, (str(write.key) for write in run))
         super()._apply_run(tx, unit, commit_seq, operation, run)

@@ -14,15 +14,15 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from memoryos_uow._canonical import sha256_hex
-from memoryos_uow._names import Dialect
+from memoryos_uow._names import Dialect, Operation
 from memoryos_uow._records import Content, Found, Held
-from memoryos_uow.errors import StoreUnavailable
+from memoryos_uow.errors import ConflictError, StoreUnavailable
 from memoryos_uow.stores._record_table import RecordStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from memoryos_uow.abc import Reader, Write
+    from memoryos_uow.abc import Reader, Transaction, UnitFacts, Write
 
 _HEAD: Final = "SELECT version, digest, size FROM uow_heads WHERE store = ? AND space_id = ? AND key = ?"
 _PENDING: Final = (
@@ -35,6 +35,10 @@ _ALL: Final = {
     Dialect.POSTGRESQL: "SELECT space_id, key, version, digest, size FROM uow_heads WHERE store = ?",
 }
 _WAITING: Final = "SELECT 1 FROM uow_redo WHERE store = ? AND space_id = ? AND key = ?"
+_DECIDED: Final = (
+    "SELECT coalesce(max(commit_seq), 0) FROM uow_redo WHERE store = ? AND space_id = ?"
+    " AND key = ANY(CAST(? AS TEXT[]))"
+)
 _LOOKS_MAX: Final = 100
 
 
@@ -67,6 +71,30 @@ class HeadStore(RecordStore):
 
     _table: ClassVar[str] = "uow_heads"
     _columns: ClassVar[tuple[str, ...]] = ("digest", "size")
+
+    def _apply_on_postgres(self, tx: Transaction, unit: UnitFacts, version: int, run: list[Write]) -> None:
+        if run[0].operation in (Operation.CREATE, Operation.UPSERT):
+            self._refuse_older(tx, unit, version, [str(write.key) for write in run])
+        super()._apply_on_postgres(tx, unit, version, run)
+
+    def _refuse_older(self, tx: Transaction, unit: UnitFacts, version: int, keys: list[str]) -> None:
+        """Refuse a unit that is older than what was decided of one of `keys`, also if that took its head away.
+
+        Else a removal that is published late, or was before, would win over the record that is there again.
+        """
+        [(newest,)] = tx.rows(_DECIDED, (self.name, unit.space_id, keys))
+        newest = max(newest, self._newest_outside(unit.space_id, keys))
+        if newest > version:
+            tx.learn(newest)
+            raise ConflictError(
+                f"A record of the store {self.name!r} was removed by a unit that counts as newer than this one.",
+                hint="Nothing was written. Run the whole block again: it will be newer then.",
+                store=self.name,
+            )
+
+    def _newest_outside(self, space_id: str, keys: Sequence[str]) -> int:  # noqa: ARG002 - for those that keep it
+        """Return the greatest version that is kept outside of one of `keys`, 0 if none is."""
+        return 0
 
     @abstractmethod
     def _decode(self, content: bytes) -> Any:
@@ -124,6 +152,11 @@ class HeadStore(RecordStore):
         raise StoreUnavailable(
             f"A record of the store {self.name!r} changes faster than it can be read.", hint="Read it again."
         )
+
+    def read_all(self, reader: Reader, space_id: str, keys: Sequence[str]) -> dict[str, Found]:
+        """Return those of `keys` that have a record, one after the other: the values lie outside."""
+        found = ((key, self.read(reader, space_id, key)) for key in keys)
+        return {key: record for key, record in found if record is not None}
 
     def contents(self, reader: Reader) -> Iterator[Held]:
         """Yield every record with what lies outside now, and what lies there without a record."""

@@ -84,11 +84,7 @@ class Connections:
             StoreError: the query cannot be answered.
         """
         connection, cursor = self._take(query, parameters)
-        try:
-            found: list[tuple[Any, ...]] = cursor.fetchall()
-        except BaseException:
-            connection.close()
-            raise
+        found: list[tuple[Any, ...]] = cursor.fetchall()
         self.give_back(connection)
         return found
 

@@ -122,7 +122,7 @@ class PostgresStore(HeadStore):
                 store=self._name,
             )
         folder = "postgres/" if tx.dialect is Dialect.POSTGRESQL else ""
-        for statement in _schema.statements(f"{folder}saved.sql"):
+        for statement in _schema.statements(f"{folder}{_schema.SAVED}"):
             tx.execute(statement)
         return {"url": self._address.recorded, "claim": claim, "prepares": self._prepares, "saves": True}
 

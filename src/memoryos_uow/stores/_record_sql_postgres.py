@@ -30,6 +30,7 @@ class Statements(NamedTuple):
     upsert: str
     delete: str
     versions: str
+    read: str
     all: str
 
 
@@ -79,6 +80,7 @@ def statements(table: str, columns: tuple[str, ...], value_type: str) -> Stateme
             " RETURNING key"
         ),
         versions=f"SELECT key, version FROM {table} AS t WHERE {record} AND t.key = ANY(CAST(? AS TEXT[]))",  # noqa: S608
+        read=f"SELECT key, version, {names} FROM {table} AS t WHERE {record} AND t.key = ANY(CAST(? AS TEXT[]))",  # noqa: S608
         all=f"SELECT 0, space_id, key, {names} FROM {table} WHERE store = ? ORDER BY space_id, key",  # noqa: S608
     )
 

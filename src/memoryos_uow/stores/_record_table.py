@@ -233,6 +233,15 @@ class RecordStore(ABC):
         rows = reader.rows(self._sql.version, (self._name, space_id, key))
         return rows[0][0] if rows else None
 
+    def read_all(self, reader: Reader, space_id: str, keys: Sequence[str]) -> dict[str, Found]:
+        """Return those of `keys` that have a record, all at once; on PostgreSQL only.
+
+        Raises:
+            StoreError: what is stored is not what this library wrote.
+        """
+        rows = reader.rows(self._on_postgres.sql.read, (self._name, space_id, list(keys)))
+        return {key: Found(self._value(reader, space_id, columns), version) for key, version, *columns in rows}
+
     def versions(self, reader: Reader, space_id: str, keys: Sequence[str]) -> dict[str, object]:
         """Return the version of each of `keys` that has a record, all at once; on PostgreSQL only."""
         return dict(reader.rows(self._on_postgres.sql.versions, (self._name, space_id, list(keys))))

@@ -13,11 +13,12 @@ it plants a tombstone in its place, and whoever comes late collides with it.
 from __future__ import annotations
 
 import threading
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow import _ambient, _schema
 from memoryos_uow.abc import Fate
-from memoryos_uow.errors import InDoubtError, StoreError, StoreUnavailable
+from memoryos_uow.errors import InDoubtError, StoreError
 from memoryos_uow.stores._pg_connections import Connections
 from memoryos_uow.stores._pg_errors import BUSY_GID, NO_SUCH_GID, is_lost, state_of, translate
 
@@ -80,8 +81,6 @@ class Changes(NamedTuple):
     space_id: str
     values: Mapping[str, str | None]
     """Text by key; None where the record is removed."""
-    statements: tuple[tuple[str, object], ...] = ()
-    """SQL of the application's own, to be run after that, with its parameters."""
 
 
 class SecondDatabase:
@@ -113,7 +112,7 @@ class SecondDatabase:
         for attempt in range(_LOOKS):
             try:
                 with self._begin() as connection:
-                    for statement in _schema.statements("postgres/second_store.sql"):
+                    for statement in _schema.statements(_schema.SECOND_DATABASE):
                         connection.execute(statement)
                     connection.execute("INSERT INTO uow_homes VALUES (%s, %s) ON CONFLICT DO NOTHING", self._own())
                     connection.execute("COMMIT")
@@ -233,8 +232,6 @@ class SecondDatabase:
                 values=list(there.values()),
             ),
         )
-        for sql, parameters in changes.statements:
-            connection.execute(sql, parameters)
 
     # The end of a held transaction
 
@@ -325,20 +322,19 @@ class SecondDatabase:
     def _finish(self, command: str, uow_id: str) -> bool:
         """Run COMMIT PREPARED or ROLLBACK PREPARED; return whether there was anything to finish."""
         statement = f"{command} {_quoted(self.gid(uow_id))}"
-        for attempt in range(_LOOKS):
+        for attempt in count(1):
             try:
                 with self._connections.lend("SELECT 1") as connection:
                     connection.execute(statement)
-            except (StoreError, StoreUnavailable) as error:
+                break
+            except StoreError as error:
                 state = state_of(error.__cause__ or error)
                 if state == NO_SUCH_GID:
                     self._prepared.discard(uow_id)
                     return False
-                if state != BUSY_GID or attempt == _LOOKS - 1:
+                if state != BUSY_GID or attempt == _LOOKS:
                     raise
                 _ambient.sleep(_LOOKS_EVERY_S)  # somebody else is finishing it at this moment
-            else:
-                break
         self._prepared.discard(uow_id)
         return True
 

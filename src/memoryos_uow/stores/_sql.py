@@ -17,18 +17,18 @@ from memoryos_uow.errors import UsageError
 from memoryos_uow.stores._no_records import NoRecords
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from memoryos_uow.abc import Parameters, Transaction, UnitFacts, Write
 
 _INT64_MAX: Final = 2**63 - 1
 
 
-class _Answering(Protocol):
+class _Foreign(Protocol):
     """A transaction on PostgreSQL, with what runs statements of the application's."""
 
-    def answer(self, sql: str, parameters: Parameters = (), /) -> object:
-        """Run one."""
+    def run_foreign(self, statements: Iterable[tuple[str, Parameters]], /) -> None:
+        """Run them in their order."""
 
 
 class SqlStatements(NoRecords):
@@ -40,11 +40,11 @@ class SqlStatements(NoRecords):
 
     def apply(self, tx: Transaction, unit: UnitFacts, commit_seq: int, writes: Sequence[Write]) -> None:
         """Run the statements in order."""
-        run = (
-            tx.execute if tx.dialect is Dialect.SQLITE else cast("_Answering", tx).answer
-        )  # which keeps them as they are
+        if tx.dialect is Dialect.POSTGRESQL:  # where `execute` would translate them, as if they were SQLite's
+            cast("_Foreign", tx).run_foreign(write.payload for write in writes)
+            return
         for write in writes:
-            run(*write.payload)
+            tx.execute(*write.payload)
 
 
 def check_parameters(

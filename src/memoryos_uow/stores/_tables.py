@@ -84,12 +84,13 @@ class TableStore:
         if space_column is not None and key.lower() == space_column.lower():
             raise self._target.refusal("The key column and the space column are the same.", "Use two columns.")
         self._columns = None if columns is None else check_columns(columns, self._target)
-        self._sql: RowSql | PostgresRowSql
         self._learn(Shape(tuple(self._columns or self._target.identity())))
 
     def _learn(self, shape: Shape) -> None:
         self._shape = shape
-        self._sql = PostgresRowSql(self._target, shape) if shape.types else RowSql(self._target, shape)
+        self._there = PostgresRowSql(self._target, shape) if shape.types else None
+        self._here = RowSql(self._target, shape)
+        self._sql: RowSql | PostgresRowSql = self._there or self._here
 
     def __repr__(self) -> str:
         target = self._target
@@ -227,15 +228,15 @@ class TableStore:
             StoreError: a constraint or trigger of the table refused a row, or turned its key into another one.
             UsageError: the space column of a value differs from the unit's space.
         """
-        if isinstance(self._sql, PostgresRowSql):
+        if self._there is not None:
             for batch in _with_different_keys(writes):
-                self._apply_batch(tx, self._sql, unit, batch)
+                self._apply_batch(tx, self._there, unit, batch)
             return
         for write in writes:
             if write.operation is Operation.DELETE:
-                self._delete(tx, self._sql, unit, write)
+                self._delete(tx, self._here, unit, write)
             else:
-                self._put(tx, self._sql, unit, write)
+                self._put(tx, self._here, unit, write)
 
     def _apply_batch(self, tx: Transaction, sql: PostgresRowSql, unit: UnitFacts, batch: list[Write]) -> None:
         """Carry out writes to different rows, all together."""
@@ -301,14 +302,14 @@ class TableStore:
         """Run a statement for each of `rows`, parameters that change one row each."""
         refusal: StoreError | None = None
         try:
-            changed = tx.execute(sql, rows[0]) if len(rows) == 1 else tx.execute_many(sql, rows)
+            done = tx.execute_many(sql, rows) == len(rows) if rows[1:] else tx.execute(sql, rows[0])
         except StoreError as error:
             refusal = error
         except UsageError as error:
             if not is_raised_by_trigger(error.__cause__):
                 raise
         else:
-            if changed == len(rows):
+            if done:
                 return
             raise self._odd_row("A trigger of it held the write back, or another row has its key")
         raise self._constraint(refusal)
