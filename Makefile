@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test venv lint format types floors unit coverage explore simulate model bench bench-plain bench-tiny lock build clean
+.PHONY: help demo test venv lint format types floors unit coverage explore explore-postgres simulate model bench bench-plain bench-tiny lock build clean
 
 bin := .venv/bin
 python := $(bin)/python
@@ -19,6 +19,7 @@ help: ## this list
 	@echo 'make floors       import-linter: no file imports from a floor above its own'
 	@echo 'make unit         pytest only; one test: make unit ARGS="-k savepoint"'
 	@echo 'make explore      the crash tests at 500 points of each kind, not at a few; all: ARGS="--explore-limit 0"'
+	@echo 'make explore-postgres    the same for a ledger in PostgreSQL: clients, connections and servers that die'
 	@echo 'make simulate     the commit protocol under 10,000 seeds; more: ARGS="--seeds 1000000 --jobs 2"'
 	@echo 'make model        every run of the protocol as a model: spin, gcc, some minutes, 2 GB of memory'
 	@echo 'make bench        measure the nine targets, pass or missed; quicker: ARGS="--size 10"'
@@ -65,6 +66,9 @@ coverage: venv
 
 explore: venv
 	@$(python) -m pytest tests/crash tests/relay/test_crashes.py --explore-limit 500 --explore-report explored.md $(ARGS)
+
+explore-postgres: venv
+	@$(python) -m pytest tests/postgres/test_killed.py --explore-limit 500 $(ARGS)
 
 simulate: venv
 	@$(python) -m tests.simulation $(ARGS)

@@ -210,6 +210,8 @@ def test_a_failing_call_of_a_cancelled_task_is_quiet(loop: Loop) -> None:
 class _Ledger:
     """As much of an open ledger as lanes ask of it."""
 
+    excludes_others = True
+
     def __init__(self) -> None:
         self.at_close: list[Callable[[], None]] = []
         self.engine = self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from contextlib import closing
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from memoryos_uow import (
+    AsyncUnitOfWork,
     ConflictError,
     InDoubtError,
     Ledger,
@@ -133,6 +135,24 @@ def test_every_store_has_all_of_it(ledger: Ledger, tmp_path: Path) -> None:
     with open_ledger(tmp_path) as again:
         assert again.verify().ok
         assert again.verify().level.name
+
+
+def test_in_asyncio(ledger: Ledger, decider: DecidingFile) -> None:
+    """Awaited, a unit is decided elsewhere in the same way, and ends in the same way when that comes to nothing."""
+
+    async def main() -> None:
+        async with AsyncUnitOfWork(space_id=SPACE, band="GREEN", ledger=ledger) as uow:
+            uow["decides"].upsert("d", 1)
+            uow["notes"].upsert("n", {"is": 1})
+        assert uow.status is Status.COMMITTED
+        decider.before_commit = lost()
+        with pytest.raises(StoreUnavailable):
+            async with AsyncUnitOfWork(space_id=SPACE, band="GREEN", ledger=ledger) as uow:
+                uow["decides"].upsert("d", 2)
+        assert uow.status is Status.FAILED
+
+    asyncio.run(main())
+    assert ledger["decides"].get("d", space_id=SPACE) == 1
 
 
 def test_recovery_applies_all_that_was_saved(tmp_path: Path) -> None:
@@ -286,7 +306,7 @@ def test_taken_over_while_it_is_held(
         with closing(sqlite3.connect(tmp_path / "memory.db")) as connection, connection:
             connection.execute(meanwhile)
 
-    decider.hold = held  # type: ignore[method-assign]
+    decider.hold = held  # type: ignore[method-assign,assignment]
     with pytest.raises(ConflictError, match=problem), unit(ledger, idempotency_key="once") as uow:
         write_everywhere(uow, 1)
     assert (uow.status, decider.held) == (Status.FAILED, {})

@@ -40,7 +40,8 @@ def test_content_that_waits_to_be_published_goes_too(tmp_path: Path, monkeypatch
     """What the ledger keeps of a write for a store that did not answer is published first, and leaves no trace."""
     with open_ledger(tmp_path) as ledger:
         with monkeypatch.context() as away:
-            away.setattr(ledger._opened.store("archive"), "publish", silent)
+            for call in ("show", "publish"):
+                away.setattr(ledger._opened.store("archive"), call, silent)
             write_all(ledger, MARK, times=1, names=["archive"])
         (done,) = erase_all(ledger, names=["archive"], forget_context=True)
         assert done.complete
@@ -53,7 +54,8 @@ def test_a_store_that_stays_silent_is_named(tmp_path: Path, monkeypatch: pytest.
     with open_ledger(tmp_path) as ledger:
         write_all(ledger, MARK, times=1, names=["archive"])
         with monkeypatch.context() as away:
-            away.setattr(ledger._opened.store("archive"), "publish", silent)
+            for call in ("show", "publish"):
+                away.setattr(ledger._opened.store("archive"), call, silent)
             (done,) = erase_all(ledger, names=["archive"])
             assert done.remaining == ("archive",)
             assert ledger["archive"].get(MARK, space_id=SPACE) is None

@@ -107,9 +107,7 @@ def test_the_claimed_order_explains_every_read(ledger: Ledger) -> None:
     held = {key: ledger["notes"].get(key, space_id=SPACE) for key in "abcdef"}
     assert held == {key: state.get(key) for key in "abcdef"}
     # Without collisions nothing would have been tested.
-    assert rows(ledger.path, "SELECT count(*) > 20 FROM unit_of_work WHERE error_type = 'ConflictError'") == [
-        (1,)
-    ]
+    assert rows(ledger.path, "SELECT count(*) > 20 FROM unit_of_work WHERE error_type = 'ConflictError'") == [(1,)]
 
 
 def observe(ledger: Ledger) -> list[Observed]:

@@ -33,7 +33,7 @@ from memoryos_uow._describe import ending_record, own_columns, timing
 from memoryos_uow._group_commit import GroupCommit
 from memoryos_uow._last_resource import LastResources
 from memoryos_uow._leftovers import Leftovers, report_lost
-from memoryos_uow._protocol import DECIDED, Effect, Event, State
+from memoryos_uow._protocol import DECIDED, UNDECIDED, Effect, Event, State
 from memoryos_uow._publishing import Publishing
 from memoryos_uow._reading import Reading
 from memoryos_uow._remote_calls import calling
@@ -142,7 +142,7 @@ class Coordinator:
 
     def fail(self, unit: UnitState, error: BaseException) -> None:
         """End `unit` because of `error`, unless its decision was asked for already."""
-        if unit.state not in (State.ACTIVE, State.PREPARING, State.PREPARED):
+        if unit.state not in UNDECIDED:
             return
         unit.error = error
         if isinstance(error, UnitOfWorkError) and error.uow_id in (None, unit.facts.uow_id):

@@ -123,6 +123,10 @@ class Deciding:
             sign_receipt(receipt, sealed.signature)
             decision.receipt = self._log.provable(receipt, decision.unit.place.commit_seq)
 
+    def leave(self, unit: UnitState) -> None:
+        """Let recovery have the unit: nobody here is at work on it any more."""
+        self._at_work.discard(unit.facts.uow_id)
+
     def release(self, unit: UnitState) -> None:
         """Let the log's head out that was sealed with this unit: its commit is durable."""
         if unit.sealed is not None and self._log is not None:

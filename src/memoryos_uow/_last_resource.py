@@ -271,6 +271,8 @@ class LastResources:
             if not decision.stands:
                 self._transactions.undo(unit)
             raise
+        finally:
+            self._deciding.leave(unit)  # what is left to do is recovery's
         self._deciding.release(unit)
 
     def _rebuilt(self, one: Unsettled, saved: Saved) -> UnitState:

@@ -52,9 +52,6 @@ if TYPE_CHECKING:
     from memoryos_uow.signing import Signer
 
 
-CLOSE_S: Final = 5.0
-"""How long `close` may wait until units of this process have their numbers, where those come after the commit."""
-
 EXIT_WAIT_S: Final = 1.0
 """How long the process's exit may wait for a thread that is in the middle of a unit: it may never come back."""
 
@@ -266,7 +263,7 @@ class OpenLedger:
         if self.closed or self._pid != _ambient.process_id():
             return
         if self.coordinator.sequencer is not None:
-            self.coordinator.sequencer.close(CLOSE_S if wait_s is None else wait_s)
+            self.coordinator.sequencer.close(wait_s)
         self.coordinator.settle()
         if self.log is not None:
             self.log.settle(self.engine.sync_log)

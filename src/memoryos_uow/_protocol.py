@@ -130,6 +130,8 @@ class Effect(Enum):
 
 
 FINAL: Final = frozenset({State.FINISHED, State.ROLLED_BACK, State.FAILED})
+UNDECIDED: Final = frozenset({State.ACTIVE, State.PREPARING, State.PREPARED})
+"""States in which an error ends the unit."""
 DECIDED: Final = frozenset({State.COMMITTED, State.FINISHED})
 """States in which the decision is durable, or there was nothing to decide."""
 

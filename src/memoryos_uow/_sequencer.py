@@ -35,6 +35,8 @@ GATHER_S: Final = 0.01
 """How long units wait for others, so that one transaction and one signature are for many."""
 SETTLE_S: Final = 1.0
 """How long a question about the ledger waits for units of this process."""
+CLOSE_S: Final = 5.0
+"""How long closing the ledger waits for that."""
 _LONGEST_S: Final = 0.5
 _IDLE_S: Final = 2.0
 _ASKED_AT_ONCE: Final = 10_000
@@ -276,8 +278,12 @@ class Sequencer:
 
     # The end
 
-    def close(self, within_s: float) -> None:
-        """Number what this process has committed, if that can be done within so many seconds, and end the thread."""
+    def close(self, within_s: float | None = None) -> None:
+        """Number what this process has committed, if that can be done within so many seconds, and end the thread.
+
+        `within_s` is `CLOSE_S` by default.
+        """
+        within_s = CLOSE_S if within_s is None else within_s
         end = _ambient.monotonic_ns() + int(within_s * 1e9)
         with self._mutex:
             self._closed = True

@@ -162,7 +162,8 @@ class UnitTransactions:
 
         Looked at after `writes` were applied: whoever saves such a unit from now on finds their records locked.
         """
-        tx.rows("SELECT 1")  # whatever was queued has been sent
+        if not self._engine.excludes_others:
+            tx.rows("SELECT 1")  # whatever was queued has been sent
         with nullcontext(tx) if self._engine.excludes_others else self._engine.reader() as reader:
             uow_id = unit.facts.uow_id
             if not _saving.is_any(reader, besides=uow_id):

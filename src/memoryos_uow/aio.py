@@ -21,7 +21,7 @@ from memoryos_uow._hooks import check_callable
 from memoryos_uow._lanes import at_once, in_lane, in_thread, lanes_of, take_lane
 from memoryos_uow._names import MAX_KEY_BYTES, check_identifier
 from memoryos_uow._ownership import on_behalf_of
-from memoryos_uow._protocol import DECIDED, State
+from memoryos_uow._protocol import DECIDED, UNDECIDED, State
 from memoryos_uow._unit_core import UnitCore, open_units
 from memoryos_uow.errors import UsageError
 
@@ -167,7 +167,7 @@ class AsyncUnitOfWork(UnitCore):
 
     async def _end_failed(self, error: BaseException) -> None:
         state, ledger = self._live()
-        if state.state not in (State.ACTIVE, State.PREPARING) or self._owner.process != _ambient.process_id():
+        if state.state not in UNDECIDED or self._owner.process != _ambient.process_id():
             return
         await self._in_any_thread(error, ledger.coordinator.fail, state, error)
 

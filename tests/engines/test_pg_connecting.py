@@ -203,6 +203,13 @@ def test_a_lax_default_is_overruled(pg_url: str) -> None:
         engine.sync_log()
 
 
+def test_the_server_notices_a_machine_that_vanished(pg_url: str) -> None:
+    """It asks its client whether it is there, so that what that one has locked does not stay locked for hours."""
+    with engine_at(pg_url) as engine:
+        found = [setting(engine, f"tcp_keepalives_{name}") for name in ("idle", "interval", "count")]
+    assert found == ["10", "5", "3"]
+
+
 def test_waiting_is_bounded(pg_url: str) -> None:
     """By the ledger's time, or by less; none at all is the shortest that there is, for 0 would mean no bound."""
     with engine_at(pg_url, busy_timeout_s=7) as engine:

@@ -3,6 +3,7 @@
 A message is what the client sends to the server; one round trip has about ten. `Point` says at which, and what happens:
 
 - ``kill-before``, ``kill-after``: the client's process gets SIGKILL before or after that message has been forwarded.
+- ``interrupt``: the client gets SIGINT and goes on with its next unit.
 - ``cut-before``, ``cut-after``: the connection is reset.
 - ``answer-lost``: the server carries out the whole round trip, and its answer never arrives.
 - ``server-killed``: every process of the server gets SIGKILL, and it is started again.
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from tests.postgres_proxy import Link, Message
     from tests.postgres_server import Server
 
-KINDS: Final = ("kill-before", "kill-after", "cut-before", "cut-after", "answer-lost", "server-killed")
+KINDS: Final = ("kill-before", "kill-after", "interrupt", "cut-before", "cut-after", "answer-lost", "server-killed")
 
 _OPENINGS: Final = 1000
 _REST_S: Final = 0.01
@@ -125,6 +126,7 @@ class _Act:
         kind, _, when = point.kind.partition("-")
         self._do: Callable[[Message], None] = {
             "kill": self._kill,
+            "interrupt": self._interrupt,
             "cut": self._cut,
             "answer": self._deafen,
             "server": self._kill_server,
@@ -153,6 +155,9 @@ class _Act:
         if self._point.kind == "kill-before":
             message.forward = False
             message.link.cut()  # what it had sent behind this message is lost with it
+
+    def _interrupt(self, _: Message) -> None:
+        os.kill(self._child, signal.SIGINT)
 
     def _cut(self, message: Message) -> None:
         message.forward = False
@@ -186,7 +191,7 @@ class _Act:
     def run(self, url: str, place: Path) -> Told:
         """Return what the program was told."""
         told = Told()
-        if self._do != self._kill:
+        if self._do not in (self._kill, self._interrupt):
             _work(url, place, told)
             return told
         reading, writing = os.pipe()

@@ -341,9 +341,11 @@ def test_a_source_that_changed_is_copied_anew(
     path = fill(tmp_path)
     monkeypatch.setattr(copy_run, "CHUNK_ROWS", 3)
     with pytest.raises(KeyboardInterrupt):
-        Ledger.copy(path, durable_url, progress=_interrupt_at(40))
+        Ledger.copy(path, durable_url, progress=_interrupt_when("copying uow_stores"))
     with Ledger.open(path, stores=stores(tmp_path)) as ledger, ledger.unit(space_id="s1", band="GREEN") as uow:
         uow["notes"].delete("n1")
+    [(begun,)] = asked(durable_url, "SELECT count(*) FROM uow_documents")
+    assert begun
     Ledger.copy(path, durable_url)
     assert plain(facts(durable_url, tmp_path)) == plain(facts(path, tmp_path))
 
@@ -468,6 +470,21 @@ def test_a_ledger_that_may_only_be_read_is_copied(
     assert plain(facts(durable_url, tmp_path)) == before
 
 
+def test_a_ledger_without_stores_may_be_made_ready_or_is_refused(
+    tmp_path: Path, durable_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was migrated and never opened gets what it lacks, unless it may not be written."""
+    path = tmp_path / "memory.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(_schema.text(_schema.BASE))
+    assert invoke("migrate", path).exit_code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_engine, "is_writable", lambda _: False)
+        with pytest.raises(LedgerError, match="never opened with stores"):
+            Ledger.copy(path, durable_url)
+    assert Ledger.copy(path, durable_url).units == 0
+
+
 # The command
 
 
@@ -530,6 +547,14 @@ def _interrupt_at(step: int) -> Callable[[CopyProgress], None]:
         nonlocal left
         left -= 1
         if left == 0:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+def _interrupt_when(step: str) -> Callable[[CopyProgress], None]:
+    def tell(at: CopyProgress) -> None:
+        if at.step == step:
             raise KeyboardInterrupt
 
     return tell

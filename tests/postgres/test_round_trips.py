@@ -1,105 +1,76 @@
-"""What a unit on PostgreSQL asks of the network, counted: noise cannot touch these numbers. They never go up."""
+"""How often a unit on PostgreSQL has to wait for the server: a number that does not grow with what it writes."""
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from memoryos_uow import Ledger
-from memoryos_uow.engines import _pg_transaction, _pg_wire
-from memoryos_uow.stores import DocumentStore, VectorStore
+from memoryos_uow.stores import DocumentStore
+from tests.engines.pg_engines import port_of
+from tests.postgres_proxy import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from memoryos_uow.engines._pg_wire import Answered, Statement
-
-ROUND_TRIPS = 2
-"""The records, whose answer says whether somebody was faster; then all the rest with the COMMIT."""
-STATEMENTS = 6
-"""BEGIN, the records, the unit's row, its writes, its line for the receipt log, COMMIT: however many writes it has."""
-NUMBERING_STATEMENTS = 15
-"""Of a turn that numbers units, however many."""
+    from collections.abc import Iterator
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
-    """By each round trip: the name of the thread, and what it sent."""
-    trips: list[tuple[str, list[str]]] = []
-    original: Callable[[Any, Sequence[Statement]], list[Answered]] = _pg_wire.exchange
-
-    def exchange(connection: Any, statements: Sequence[Statement]) -> list[Answered]:
-        trips.append((threading.current_thread().name, [statement.text for statement in statements]))
-        return original(connection, statements)
-
-    monkeypatch.setattr(_pg_transaction, "exchange", exchange)
-    return trips
+def proxy(pg_url: str) -> Iterator[Proxy]:
+    """What counts."""
+    made = Proxy(port_of(pg_url))
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def ledger(pg_url: str) -> Iterator[Ledger]:
-    """A ledger that has taken its numbers already."""
-    stores = [DocumentStore("notes"), VectorStore("vectors", dimensions=2)]
-    with Ledger.open(pg_url, stores=stores, durability="normal") as opened:
-        write(opened, "first", 3)
-        with opened.unit(space_id="s", band="GREEN") as uow:
-            uow.publish("topic", "first")
+def ledger(pg_url: str, proxy: Proxy) -> Iterator[Ledger]:
+    """A ledger that has had its first units, and whose sequencer, which works beside them, is left out."""
+    with Ledger.open(proxy.url(pg_url), stores=[DocumentStore("notes"), DocumentStore("more")]) as opened:
+        for number in range(8):  # what is prepared takes a way of its own now and then
+            write(opened, f"warm{number}", 3)
+        sequencer, opened._opened.coordinator.sequencer = opened._opened.coordinator.sequencer, None
+        assert sequencer is not None
+        sequencer.close(20)
         yield opened
 
 
-def write(ledger: Ledger, name: str, documents: int) -> None:
-    """Commit a unit of so many new documents."""
+def write(ledger: Ledger, name: str, number: int, *stores: str) -> None:
+    """Create so many records in one unit."""
     with ledger.unit(space_id="s", band="GREEN") as uow:
-        for number in range(documents):
-            uow["notes"].upsert(f"{name}-{number}", {"n": number})
+        for store in stores or ("notes",):
+            for n in range(number):
+                uow[store].create(f"{name}-{n}", {"n": n})
 
 
-def by_this_thread(sent: list[tuple[str, list[str]]]) -> list[list[str]]:
-    """What the unit itself has sent, and not the thread that numbers it."""
-    return [statements for name, statements in sent if name == threading.current_thread().name]
+@pytest.mark.parametrize("number", [1, 3, 300])
+def test_a_unit_takes_two_round_trips_however_much_it_writes(ledger: Ledger, proxy: Proxy, number: int) -> None:
+    """One for the records, one for everything that describes the unit and its commit."""
+    assert proxy.count(lambda: write(ledger, "k", number)) == 2
 
 
-@pytest.mark.parametrize("documents", [1, 3, 300])
-def test_a_unit_takes_two_round_trips(ledger: Ledger, sent: list[tuple[str, list[str]]], documents: int) -> None:
-    """However many documents it writes."""
-    write(ledger, "counted", documents)
-    trips = by_this_thread(sent)
-    assert len(trips) <= ROUND_TRIPS, trips
-    assert sum(map(len, trips)) <= STATEMENTS, trips
+def test_another_store_takes_one_more(ledger: Ledger, proxy: Proxy) -> None:
+    """Each is asked whether it could write what it was to."""
+    assert proxy.count(lambda: write(ledger, "k", 30, "notes", "more")) == 3
 
 
-def test_a_second_store_is_one_more(ledger: Ledger, sent: list[tuple[str, list[str]]]) -> None:
-    """Each store's records are a statement and an answer, in whatever order they come; messages are a statement."""
-    with ledger.unit(space_id="s", band="GREEN") as uow:
-        for number in range(50):
-            uow["notes"].upsert(f"n{number}", {"n": number})
-            uow["vectors"].upsert(f"v{number}", [number, 1])
-            uow.publish("topic", number)
-    trips = by_this_thread(sent)
-    assert len(trips) <= ROUND_TRIPS + 1, trips
-    assert sum(map(len, trips)) <= STATEMENTS + 2, trips
+def test_what_is_read_is_one_each(ledger: Ledger, proxy: Proxy) -> None:
+    """And that it has not changed is known without asking again, or with one question."""
+    write(ledger, "k", 3)
+
+    def change() -> None:
+        with ledger.unit(space_id="s", band="GREEN") as uow:
+            value = uow["notes"].get("k-0")
+            uow["notes"].update("k-0", {**value, "more": True})
+
+    assert proxy.count(change) <= 4
 
 
-def test_a_unit_that_writes_nothing_asks_nothing(ledger: Ledger, sent: list[tuple[str, list[str]]]) -> None:
-    """No round trip at all."""
-    with ledger.unit(space_id="s", band="GREEN"):
-        pass
-    assert by_this_thread(sent) == []
+def test_a_unit_that_writes_nothing_asks_nothing(ledger: Ledger, proxy: Proxy) -> None:
+    """Its block is free."""
 
+    def nothing() -> None:
+        with ledger.unit(space_id="s", band="GREEN"):
+            pass
 
-def test_numbering_takes_as_many_statements_for_many_units(ledger: Ledger, sent: list[tuple[str, list[str]]]) -> None:
-    """Units are numbered together: a turn for a hundred sends what a turn for one sends."""
-    sequencer = ledger._opened.coordinator.sequencer
-    assert sequencer is not None
-    assert sequencer.settle()
-    counted = {}
-    for units in (1, 100):
-        with sequencer.pause():
-            for number in range(units):
-                write(ledger, f"{units}-{number}", 1)
-            sent.clear()
-            sequencer.number_all()
-            counted[units] = sum(map(len, by_this_thread(sent)))
-    assert counted[100] <= counted[1] <= NUMBERING_STATEMENTS, counted
+    assert proxy.count(nothing) == 0

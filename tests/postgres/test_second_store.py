@@ -18,6 +18,7 @@ from memoryos_uow._names import Durability
 from memoryos_uow._open_ledger import OpenLedger
 from memoryos_uow.abc import Capability, Fate, LastResource, OutsideStore, Publisher
 from memoryos_uow.stores import DocumentStore, PostgresStore, SQLiteFileStore
+from memoryos_uow.stores._pg_address import read_address
 from memoryos_uow.stores._pg_errors import translate
 from memoryos_uow.testing._forks import fork, kill_own_process
 from tests.units import SPACE
@@ -69,6 +70,21 @@ def test_it_says_what_it_is() -> None:
     assert repr(store) == "PostgresStore('orders', 'db.example:5433/shop')"
     assert SECRET not in repr(vars(store))
     assert PostgresStore("orders", "postgres:///shop", two_phase=True).capability is Capability.TWO_PHASE
+
+
+@pytest.mark.parametrize(
+    ("url", "place", "recorded"),
+    [
+        (f"postgresql://me:{SECRET}@a:1,b:2/shop", "a:1,b:2/shop", "postgresql://me@a:1,b:2/shop"),
+        (f"postgresql:///shop?host=h&password={SECRET}&user=me", "h/shop", "postgresql:///shop?host=h&user=me"),
+        (f"postgres://?dbname=shop&sslpassword={SECRET}", "localhost/shop", "postgresql://?dbname=shop"),
+    ],
+)
+def test_secrets_stay_out_of_sight(url: str, place: str, recorded: str) -> None:
+    """Wherever in the address a password stands, what is shown or recorded is without it."""
+    address = read_address(url, "orders")
+    assert (address.url, address.place, address.recorded) == (url, place, recorded)
+    assert SECRET not in f"{address!r}{address.place}{address.recorded}"
 
 
 @pytest.mark.parametrize(
@@ -267,7 +283,7 @@ def test_a_sweep_leaves_others_alone(ledger: Ledger, pg_url: str) -> None:
 
 
 def test_the_database_refuses_at_its_commit(ledger: Ledger, pg_url: str) -> None:
-    """What a deferred trigger of the application's refuses is a refusal that is sure: nothing of the unit is written."""
+    """What a deferred trigger of the application's refuses is refused for sure: nothing of the unit is written."""
     with psycopg.connect(pg_url) as other:
         other.execute(
             "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS"
@@ -277,7 +293,7 @@ def test_the_database_refuses_at_its_commit(ledger: Ledger, pg_url: str) -> None
             "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON uow_records DEFERRABLE INITIALLY DEFERRED"
             " FOR EACH ROW EXECUTE FUNCTION no()"
         )
-    with pytest.raises(StoreError, match="refused .23514") as caught, unit(ledger) as uow:
+    with pytest.raises(StoreError, match=r"refused \(23514") as caught, unit(ledger) as uow:
         uow["orders"].create("k", 13)
         uow["notes"].create("n", 1)
     assert (uow.status, caught.value.store, caught.value.retryable) == (Status.FAILED, "orders", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -70,3 +71,46 @@ def test_the_log_is_whole_whoever_is_killed(pg_url: str) -> None:
         assert len(found) > 2 + 25
         assert ledger.verify().problems == ()
     assert rows(pg_url, "SELECT count(*) FROM uow_sequencer WHERE owner IS NOT NULL") == [(0,)]
+
+
+_STOPPED = """
+    import os, signal, sys
+    from memoryos_uow import _numbering
+    from memoryos_uow._numbering import Numbering
+    from tests.postgres.numbers import opened, put
+
+    def write_rows(self, tx, *arguments):
+        original(self, tx, *arguments)
+        Numbering._write_rows = original
+        tx.rows("SELECT 1")  # the server has it all, and no COMMIT
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    _numbering.LEASE_MS, _numbering._NOT_FOR_LONG = 300, "SET LOCAL idle_in_transaction_session_timeout = 300"
+    with opened(sys.argv[1]) as ledger:
+        put(ledger, "a")
+        ledger.checkpoint()
+        original, Numbering._write_rows = Numbering._write_rows, write_rows
+        uow = put(ledger, "b")
+        print(uow.receipt.wait(30).space_seq, flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nobody is stopped like that there")
+def test_who_is_stopped_in_the_middle_of_a_batch_holds_up_nobody(pg_url: str) -> None:
+    """The server ends its transaction, others go on; once it runs again it changes nothing, and learns its number."""
+    writer = subprocess.Popen(
+        python(_STOPPED, pg_url), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        _, status = os.waitpid(writer.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        with opened(pg_url) as ledger:
+            assert receipt(put(ledger, "c")).wait(20).space_seq == 3
+            os.kill(writer.pid, signal.SIGCONT)
+            out, err = writer.communicate(timeout=60)
+            assert (writer.returncode, out) == (0, "2\n"), err
+            assert ledger.verify().ok
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert len(numbers(pg_url)) == 3

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from memoryos_uow.abc import Store
     from memoryos_uow.verification import Verification
 
 KEY: Final = b"k" * 32
@@ -241,7 +242,7 @@ def test_the_command_counts_them_too(pg_url: str) -> None:
 
 def test_every_kind_of_store_is_compared(pg_url: str, tmp_path: Path) -> None:
     """What each holds is what its receipts say, inside the database and beside it; and what is not is named."""
-    stores = [
+    stores: list[Store] = [
         DocumentStore("notes", search=["text"]),
         TableStore("orders", key="id", columns={"id": "TEXT", "space_id": "TEXT", "n": "INTEGER"}),
         VectorStore("embeddings", dimensions=2),

@@ -71,6 +71,8 @@ def run(ledger: Ledger, tell: Callable[[str, int], None], *, first: int = 1, uni
             )
         except UnwantedError:
             tell("refused", number)
+        except KeyboardInterrupt:
+            continue
         except UnitOfWorkError as error:
             if not error.in_doubt:
                 tell("refused", number)

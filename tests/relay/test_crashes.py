@@ -12,6 +12,7 @@ import pytest
 
 from memoryos_uow import Ledger
 from memoryos_uow.testing import why_no_strace
+from tests.both import both
 from tests.memory_dir import memory_dir
 from tests.relay import program
 from tests.relay.kit import publish
@@ -57,11 +58,11 @@ def assert_in_order(events: list[dict[str, Any]], published: dict[str, list[str]
         assert list(dict.fromkeys(seen)) == ids
 
 
-def test_relays_killed_between_receiving_and_acknowledging(tmp_path: Path) -> None:
+@both
+def test_relays_killed_between_receiving_and_acknowledging(place: Path | str) -> None:
     """A real receiver kills the relay at every third event, before it answers: the next relay repeats from there."""
-    path = tmp_path / "m.db"
     published: dict[str, list[str]] = {}
-    with Ledger.open(path) as ledger:
+    with Ledger.open(place) as ledger:
         for number in range(9):
             key = f"k{number % 2}"
             published.setdefault(key, []).append(f"{publish(ledger, 't', key=key)}:0")
@@ -76,7 +77,7 @@ def test_relays_killed_between_receiving_and_acknowledging(tmp_path: Path) -> No
 
     with receiver(answer) as there:
         while True:
-            with start(RELAY, path, there.url) as child:
+            with start(RELAY, place, there.url) as child:
                 running.append(child.pid)
                 out, err = child.communicate()
             if child.returncode == 0:
@@ -89,11 +90,11 @@ def test_relays_killed_between_receiving_and_acknowledging(tmp_path: Path) -> No
     assert len({(event["id"], str(event["data"]), event["type"]) for event in there.events}) == 9
 
 
-def test_two_relays_share_the_work(tmp_path: Path) -> None:
+@both
+def test_two_relays_share_the_work(place: Path | str) -> None:
     """Two processes at once: everything arrives exactly once, and never are two events of one key on their way."""
-    path = tmp_path / "m.db"
     published: dict[str, list[str]] = {}
-    with Ledger.open(path) as ledger:
+    with Ledger.open(place) as ledger:
         for number in range(60):
             key = f"k{number % 7}"
             published.setdefault(key, []).append(f"{publish(ledger, 't', key=key)}:0")
@@ -112,11 +113,11 @@ def test_two_relays_share_the_work(tmp_path: Path) -> None:
         return 204
 
     with receiver(answer) as there:
-        children = [start(RELAY, path, there.url) for _ in range(2)]
+        children = [start(RELAY, place, there.url) for _ in range(2)]
         for child in children:
             _, err = child.communicate()
             assert child.returncode == 0, err
-        with start(RELAY, path, there.url) as last:  # one may have ended while the other had the rest
+        with start(RELAY, place, there.url) as last:  # one may have ended while the other had the rest
             assert last.communicate()[0] == "0\n"
     assert problems == []
     assert_in_order(there.events, published)

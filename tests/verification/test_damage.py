@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from memoryos_uow import LedgerBusy, LedgerCorrupt, _epochs
-from memoryos_uow._verification import run as run_module
+from memoryos_uow._verification import file as file_module
 from memoryos_uow._verification.findings import Findings
 from memoryos_uow._verification.rows import VerifierRows, rising
 from tests.verification.damage import DAMAGES, damaged, run, run_in_child, wrong
@@ -80,7 +80,7 @@ class Breaking(VerifierRows):
 )
 def test_each_step_survives_damage(signed: Path, monkeypatch: pytest.MonkeyPatch, question: str) -> None:
     """Where one question cannot be answered, that is a finding, and the others are asked all the same."""
-    monkeypatch.setattr(run_module, "VerifierRows", lambda reader: Breaking(reader, question))
+    monkeypatch.setattr(file_module, "VerifierRows", lambda reader: Breaking(reader, question))
     report = verified(signed, live=True)
     assert "unreadable" in report.rules
     assert report.problems[0].detail.endswith("A page is gone.")

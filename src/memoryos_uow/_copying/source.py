@@ -10,7 +10,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memoryos_uow import _receipt_tree
+from memoryos_uow import _catalog, _receipt_tree
 from memoryos_uow._copying.own_tables import left_out, own_tables
 from memoryos_uow._copying.tables import PARTS
 from memoryos_uow._names import Durability, address_of
@@ -162,6 +162,11 @@ def _refuse_unsettled(reader: Reader, path: Path) -> None:
     Raises:
         LedgerError: there is something.
     """
+    if not _catalog.has_table(reader, "uow_outbox"):
+        raise LedgerError(
+            f"{path} was never opened with stores, and may not be written.",
+            hint="Nothing was copied. Make it writable, or copy the file to where it is; then copy that.",
+        )
     for table, what in (
         ("uow_coordination", "units that are at work, or in doubt because a store did not answer"),
         ("uow_redo", "writes that a store outside has still to publish"),

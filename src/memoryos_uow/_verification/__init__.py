@@ -27,6 +27,6 @@ that one damaged row does not hide another. All of it sees one snapshot of the l
 What this cannot see, at any level, is in `memoryos_uow.verification`.
 """
 
-from memoryos_uow._verification.run import Verifier
+from memoryos_uow._verification.file import Verifier
 
 __all__ = ["Verifier"]

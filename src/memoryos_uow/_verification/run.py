@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from memoryos_uow import _ed25519, _epochs, _notes, _released_head
 from memoryos_uow._verification.chains import Chains
@@ -12,17 +11,14 @@ from memoryos_uow._verification.findings import Findings, UndecodableError
 from memoryos_uow._verification.live import Claims, LiveCheck, as_bytes
 from memoryos_uow._verification.log import LogCheck, ledger_keys, parse_kept
 from memoryos_uow._verification.others import OtherRows
-from memoryos_uow._verification.rows import VerifierRows
 from memoryos_uow._verification.scratch import Scratch
 from memoryos_uow._verification.stores import reached_stores
 from memoryos_uow._verification.units import PendingWalk, UnitWalk
-from memoryos_uow.engines._transaction import SQLiteReader
 from memoryos_uow.errors import UnitOfWorkError, UsageError, VerificationError
 from memoryos_uow.verification import StoreCheck, Verification, VerificationLevel
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -30,11 +26,8 @@ if TYPE_CHECKING:
     from memoryos_uow._notes import VerifierKey
     from memoryos_uow._released_head import Released
     from memoryos_uow._verification.log import Kept
+    from memoryos_uow._verification.rows import VerifierRows
     from memoryos_uow.abc import Store
-
-FILE_PROBLEMS_MAX: Final = 100
-_CACHE_KIB: Final = 8_000  # several steps read the same neighbourhoods at once
-_LENIENT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
 class Verifying:
@@ -265,48 +258,6 @@ class Verifying:
         if log.tree.size and log.signed_units == log.tree.size:
             return VerificationLevel.SIGNED
         return VerificationLevel.HASHED
-
-
-class Verifier(Verifying):
-    """One verification of a ledger in a file."""
-
-    checks_files = True
-
-    def __init__(self, connect: Callable[[], sqlite3.Connection], path: Path, **asked: Any) -> None:
-        """Verify the ledger at `path`, to which `connect` opens connections; what is `asked` as `Verifying` has it."""
-        super().__init__(**asked)
-        self._connect = connect
-        self._path = path
-
-    @contextmanager
-    def _snapshot(self, *, lenient: bool) -> Iterator[VerifierRows]:
-        with closing(self._connect()) as connection:
-            connection.execute("PRAGMA query_only = ON")
-            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            if lenient:
-                connection.text_factory = _LENIENT
-            connection.execute("BEGIN")
-            reader = SQLiteReader(connection, str(self._path))
-            try:
-                yield VerifierRows(reader)
-            finally:
-                reader.give_back()
-
-    def _kept_beside(self) -> Path | None:
-        return self._path
-
-    def _directory(self) -> Path | None:
-        return self._path.parent
-
-    def _check_file(self, rows: VerifierRows, findings: Findings) -> None:
-        self._tell("checking the file's pages and indexes")
-        try:
-            problems = rows.problems_of_file(FILE_PROBLEMS_MAX)
-        except UnitOfWorkError as damage:
-            findings.add_damage(damage, "The file")
-            return
-        for problem in problems:
-            findings.add("file", f"SQLite reports: {problem}")
 
 
 def _checkpoint(text: str) -> Kept:

@@ -7,6 +7,7 @@ Promises
   otherwise is overruled; a server that does not flush at all (``fsync = off``) is refused.
 - Waiting for rows is bounded. Through a pooler that lends connections for one transaction nothing of a session is
   relied upon: the settings travel with every transaction (`begin`), and no statement is prepared.
+- What a client that vanished with its machine has locked is free again within half a minute: the server asks for it.
 - A pooler is noticed by the number that a session has: it is not the one that was told when connecting.
 - What libpq says of a failed connection reaches nobody, because it may hold parts of the address.
 """
@@ -38,7 +39,9 @@ SELECT pg_backend_pid(), CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS
   coalesce(current_setting('synchronous_standby_names', true), ''),
   CASE WHEN pg_backend_pid() = %(pid)s THEN set_config('lock_timeout', %(lock_timeout)s, false) END,
   CASE WHEN pg_backend_pid() = %(pid)s AND current_setting('synchronous_commit') <> 'remote_apply'
-    THEN set_config('synchronous_commit', %(synchronous_commit)s, false) END
+    THEN set_config('synchronous_commit', %(synchronous_commit)s, false) END,
+  CASE WHEN pg_backend_pid() = %(pid)s THEN set_config('tcp_keepalives_idle', '10', false)
+    || set_config('tcp_keepalives_interval', '5', false) || set_config('tcp_keepalives_count', '3', false) END
 """
 _PROBE: Final = "SELECT pg_backend_pid()"
 

@@ -92,7 +92,7 @@ class HeadStore(RecordStore):
                 store=self.name,
             )
 
-    def _newest_outside(self, space_id: str, keys: Sequence[str]) -> int:  # noqa: ARG002 - for those that keep it
+    def _newest_outside(self, space_id: str, keys: Sequence[str]) -> int:
         """Return the greatest version that is kept outside of one of `keys`, 0 if none is."""
         return 0
 

@@ -23,7 +23,7 @@ from memoryos_uow._wal import sync_log
 from memoryos_uow.errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from memoryos_uow.abc import Redo
@@ -189,6 +189,19 @@ class SecondFile:
                 "SELECT version, value FROM uow_records WHERE space_id = ? AND key = ?", (space_id, key)
             ).fetchone()
             return found
+
+    def newest(self, space_id: str, keys: Iterable[str]) -> int:
+        """Return the greatest version of one of `keys`, deleted and erased ones included; 0 if none was ever there."""
+        with self._use() as connection:
+            looked = [
+                found[0]
+                for key in keys
+                for place in ((space_id, key), ("", self._trace(space_id, key)))
+                for found in connection.execute(
+                    "SELECT version FROM uow_records WHERE space_id = ? AND key = ?", place
+                ).fetchall()
+            ]
+            return max(looked, default=0)
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Yield space and key of every record that is not deleted, a thousand at a time."""

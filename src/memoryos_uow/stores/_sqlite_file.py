@@ -154,6 +154,9 @@ class SQLiteFileStore(HeadStore):
     def _waiting(self, uow_id: str, payload: bytes, head: Head) -> bytes:
         return payload
 
+    def _newest_outside(self, space_id: str, keys: Sequence[str]) -> int:
+        return self._file.newest(space_id, keys)
+
     def _strangers(self, reader: Reader) -> Iterator[tuple[str, str]]:
         for space_id, key in self._file.names():
             if not self._is_known(reader, space_id, key):
