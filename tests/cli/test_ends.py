@@ -242,7 +242,7 @@ def test_help_names_every_command() -> None:
     text = invoke("--help").stdout
     for command in program.load():
         assert len(re.findall(rf"^  {command} ", text, re.MULTILINE)) == 1
-    for heading in ("See it work:", "Look at a ledger:", "Change its schema:", "Examples:", "Exit codes:"):
+    for heading in ("See it work:", "Look at a ledger:", "Change its schema or its place:", "Examples:", "Exit codes:"):
         assert f"\n{heading}\n" in text
 
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from memoryos_uow.engines._pg_connecting import ServerFacts
 
 _BLOCK: Final = 2**20
+_IDS: Final = ("writes", "outbox")
+_IDS_MIN: Final = 2**16
+"""A unit that needs more at once takes another block by itself."""
 _TAKE_BLOCK: Final = (
     "INSERT INTO uow_blocks (name, next) VALUES (?1, ?2 + 1)"
     " ON CONFLICT (name) DO UPDATE SET next = uow_blocks.next + ?2 RETURNING next"
@@ -136,6 +139,8 @@ class PostgresEngine:
                 f"{self.place} can only be read: it is a replica.",
                 hint="Nothing was written. Open the primary server.",
             )
+        if isolation is not None:
+            self._have_ids()
         wait_s = self.busy_timeout_s if wait_s is None else wait_s
         loan = self._pool.lend(wait_s)
         begin = self._connecting.begin(_LEVELS[isolation], wait_s=wait_s, relaxed=relaxed)
@@ -156,6 +161,16 @@ class PostgresEngine:
                 first, end = self._take_block(name, max(block, count))
             self._blocks[name] = (first + count, end)
         return first
+
+    def _have_ids(self) -> None:
+        """Take blocks before a unit's transaction begins: in it, a pooler could have no connection left to take one."""
+        for name in _IDS:
+            first, end = self._blocks.get(name, (0, 0))
+            if end - first < _IDS_MIN:
+                with self._numbering:
+                    first, end = self._blocks.get(name, (0, 0))
+                    if end - first < _IDS_MIN:
+                        self._blocks[name] = self._take_block(name, _BLOCK)
 
     def _take_block(self, name: str, size: int) -> tuple[int, int]:
         tx = self.begin()
