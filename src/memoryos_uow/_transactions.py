@@ -308,7 +308,8 @@ def blame(unit: UnitState, store: str, error: Exception) -> None:
     """Name `store` in `error`, which goes on; a foreign one is chained to the StoreError that is raised instead."""
     if isinstance(error, UnitOfWorkError):
         if isinstance(error, LedgerBusy):  # that is nobody's fault in here
-            unit.retry_count += 1
+            if unit.tx is not None:  # it waited for a row, inside its transaction; what begin() waited is counted there
+                unit.retry_count += 1
             unit.refuse_late()  # it was the unit's deadline that bounded the wait
         else:
             error.store = error.store or store

@@ -504,3 +504,15 @@ def test_a_snapshot_of_ones_own_outlasts_its_streams(engine: PostgresEngine) -> 
         reader.rows("ROLLBACK")
         assert reader.rows("SELECT max(x) FROM t") == [(3,)]
     assert len(engine._pool._idle) == 2
+
+
+def test_statements_of_the_application_at_once(engine: PostgresEngine) -> None:
+    """In one round trip; the error of the first that fails, and then nothing of any."""
+    tx = engine.begin()
+    tx.run_foreign([("INSERT INTO t(x) VALUES (?)", (1,)), ("UPDATE t SET y = 7", ())])
+    assert tx.rows("SELECT x, y FROM t") == [(1, 7)]
+    for bad in (("INSERT INTO t(x) VALUES (?)", (1,)), ("INSERT INTO t(x) VALUES (1)", ())):
+        with pytest.raises(StoreError, match="t_pkey"), tx.step():
+            tx.run_foreign([bad])
+    tx.commit()
+    assert values(engine) == [1]
