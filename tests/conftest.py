@@ -39,12 +39,6 @@ settings.register_profile(
 settings.load_profile("deterministic")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Know the marks of `tests.both`."""
-    config.addinivalue_line("markers", "both: runs on SQLite and on PostgreSQL")
-    config.addinivalue_line("markers", "sqlite_only(reason): does not, although its module is marked `both`")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Have tests that are marked `both` run on both engines."""
     parametrise(metafunc)

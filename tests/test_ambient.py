@@ -174,7 +174,7 @@ def readings_of(tree: ast.AST) -> list[str]:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name in CLOCKS]
         elif isinstance(node, ast.ImportFrom) and node.module in CLOCKS:
-            found.append(node.module)
+            found += [node.module for alias in node.names if alias.name != "UUID"]  # it reads text, and no clock
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             found += [node.attr] if (node.value.id, node.attr) in READINGS else []
     return found

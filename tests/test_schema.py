@@ -136,7 +136,7 @@ def test_released_files_stay_as_they_are() -> None:
         "ledger.sql": "d82520688b0fbee04371926c15e0b290af8727c7e4537e3e8535246706bedf6f",
         "postgres/1.0.0.sql": "aab7c706418b0cd998c011f09234462fc667801d05888859eff1a81258ae0c7e",
         "postgres/1.1.0.up.sql": "71dbd80a5485c91cb39679d71ea077e78694a700cfcb5b5f494bedc2dab98b48",
-        "postgres/ledger.sql": "49865c76ee953147ad938efb3ad7096f3cd016a5c1dda663cb868e3c598dc4ce",
+        "postgres/ledger.sql": "f05bd85d57ff1e1be662473fafdef473fd1db1337ed792f845f64760531390c4",
     }
 
 

@@ -18,10 +18,10 @@ from memoryos_uow._records import RecoveryReport
 from memoryos_uow._telling import Begun, recovered
 from memoryos_uow.abc import Fate, OutsideStore
 from memoryos_uow.engines.sqlite import SQLiteEngine
-from memoryos_uow.errors import LedgerError, UnitOfWorkError
+from memoryos_uow.errors import LedgerError, StoreError, UnitOfWorkError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from memoryos_uow._coordination import Unsettled
     from memoryos_uow._coordinator import Coordinator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 2_000
 _SWEEPS_TRIED: Final = 20
+_TIMES_BEATEN: Final = 20
 _MAY_NAME_STORES: Final = (Band.GREEN, Band.AMBER)
 
 
@@ -77,7 +78,13 @@ class Recovery:
             if not batch:
                 break
             after = batch[-1].uow_id
-            report += self._recover(self._take_over(batch, now))
+            taken = self._take_over(batch, now)
+            ids = [one.uow_id for one in taken]
+            self._coordinator.at_work.update(ids)  # not for another recovery by this very process
+            try:
+                report += self._recover(taken)
+            finally:
+                self._coordinator.at_work.difference_update(ids)
         return report
 
     def _take_over(self, batch: Sequence[Unsettled], now: int) -> list[Unsettled]:
@@ -180,8 +187,20 @@ class Recovery:
             _coordination.forget(tx, [one.uow_id for one in gone])
 
         if gone:
-            self._coordinator.transactions.apart(write, wait_s=None)
+            self._write_among_many(write)
         return RecoveryReport(rolled_back=tuple(one.uow_id for one in gone), in_doubt=tuple(stuck))
+
+    def _write_among_many(self, write: Callable[[EngineTransaction], None]) -> None:
+        """Write the ends of units; again if somebody who took them over since was faster with one of their rows."""
+        for _ in range(_TIMES_BEATEN):
+            try:
+                self._coordinator.transactions.apart(write, wait_s=None)
+            except StoreError:
+                if self._engine.excludes_others:
+                    raise
+            else:
+                return
+        self._coordinator.transactions.apart(write, wait_s=None)
 
     def _abandon(self, one: Unsettled) -> bool:
         for name, tokens in one.plan.items():

@@ -131,16 +131,22 @@ def held(proxy: Proxy, word: bytes) -> tuple[threading.Event, threading.Event]:
     """
     arrived, released = threading.Event(), threading.Event()
     seen: set[object] = set()
+    kept: list[bytes] = []
 
     def hold(message: Message) -> None:
         if b"INSERT INTO unit_of_work" in message.body:
             seen.add(message.link)
-        if word in message.body and message.link in seen:
+        if message.link not in seen or (not kept and word not in message.body):
+            return
+        message.forward = False
+        kept.append(message.kind + (len(message.body) + 4).to_bytes(4, "big") + message.body)
+        if message.kind == b"S":  # the whole round trip is here
             proxy.before = None
             message.link.deaf = True
             message.link.client.shutdown(socket.SHUT_RDWR)
             arrived.set()
             released.wait(30)
+            message.link.server.sendall(b"".join(kept))
 
     proxy.before = hold
     return arrived, released

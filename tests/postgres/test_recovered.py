@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from memoryos_uow import _ambient, _coordination, _leases
+from memoryos_uow._describe import abandoned_record
 from memoryos_uow._names import Dialect
-from memoryos_uow.errors import ConflictError
+from memoryos_uow.errors import ConflictError, StoreError
 from tests.both import rows
 from tests.postgres.worlds import open_world
 from tests.processes import environment
@@ -28,7 +30,12 @@ if TYPE_CHECKING:
 
 _ELSEWHERE = json.dumps(["another host", "", 1, 1])
 _HOUR_MS = 3_600_000
-_OPTIONAL = ("envelope_id", "actor_id", "device_id", "correlation_id")
+_UNIT = {
+    "created_ts": "2026-11-22T19:20:31.110000Z",
+    "space_id": "s",
+    "band": "GREEN",
+    **dict.fromkeys(("envelope_id", "actor_id", "device_id", "correlation_id")),
+}
 
 _STOPPING = """
 import os, signal, sys
@@ -60,11 +67,10 @@ def ledger(pg_url: str, tmp_path: Path) -> Iterator[Ledger]:
 def abandoned(ledger: Ledger, number: int, *, owner: str = _ELSEWHERE, left_ms: int = 0) -> list[str]:
     """Leave intents of units whose owner had `left_ms` of its lease left; return their ids."""
     ids = [_ambient.new_unit_id() for _ in range(number)]
-    unit = {"created_ts": _ambient.now_text(), "space_id": "s", "band": "GREEN", **dict.fromkeys(_OPTIONAL)}
 
     def write(tx: Any) -> None:
         for uow_id in ids:
-            _coordination.insert(tx, uow_id, decided=False, unit=unit, plan={})
+            _coordination.insert(tx, uow_id, decided=False, unit=_UNIT, plan={})
         tx.execute(
             "UPDATE uow_coordination SET owner = ?, lease_until_ms = lease_until_ms - 60000 + ?",
             (owner, left_ms),
@@ -211,3 +217,40 @@ def test_a_moment_is_said_by_the_ledgers_clock(ledger: Ledger) -> None:
     with ledger._opened.engine.reader() as reader:
         said = reader.rows(f"SELECT {_leases.MOMENT[Dialect.POSTGRESQL]}", (_leases.moment(reader, 5_000),))[0][0]
         assert 0 <= _leases.now_ms(reader) + 5_000 - said < _HOUR_MS
+
+
+def test_a_recoverer_that_was_overtaken(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody wrote the unit's end between its look and its own row: it looks again, and nothing is there twice."""
+    (uow_id,) = abandoned(ledger, 1)
+    opened = ledger._opened
+    truth, looks = opened.rows.exists, [0]
+
+    def late(tx: Any, wanted: str) -> bool:
+        looks[0] += 1
+        if looks[0] > 1:
+            return truth(tx, wanted)
+        opened.coordinator.transactions.apart(
+            lambda other: opened.rows.insert_unit(other, abandoned_record(wanted, _UNIT))
+        )
+        return False
+
+    monkeypatch.setattr(opened.rows, "exists", late)
+    assert ledger.recover().rolled_back == (uow_id,)
+    assert looks == [2]
+    assert rows_of(ledger, "SELECT count(*) FROM unit_of_work") == [(1,)]
+
+
+def test_a_row_that_cannot_be_written_is_said(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After many tries on a server, at once on a file."""
+    from memoryos_uow import Ledger as Files
+
+    with Files.open(tmp_path / "memory.db") as file:
+        for one in (ledger, file):
+            (uow_id,) = abandoned(one, 1)
+            monkeypatch.setattr(one._opened.rows, "exists", lambda *_: False)
+            insert = partial(one._opened.rows.insert_unit, record=abandoned_record(uow_id, _UNIT))
+            one._opened.coordinator.transactions.apart(insert)
+            with pytest.raises(StoreError):
+                one.recover()
+            monkeypatch.undo()
+            assert one.recover().rolled_back == (uow_id,)

@@ -71,5 +71,5 @@ def _ids(ledger: Ledger) -> list[tuple[str | None, str | None, str]]:
 def _claim_and_die(ledger: Ledger, clock: Clock) -> None:
     """Claim two messages as a relay does that is never heard of again."""
     ledger._opened.coordinator.transactions.apart(
-        lambda tx: outbox_rows.claim(tx, outbox_rows.claimable(tx, None, limit=2), clock.now_ms + 60_000)
+        lambda tx: outbox_rows.claim(tx, outbox_rows.claimable(tx, None, limit=2), 60_000)
     )
