@@ -92,9 +92,7 @@ def test_wrong_arguments_make_no_file(tmp_path: Path, wrong: dict[str, Any]) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "wrong", ["", 7, None, b"memory.db", "a\0b", "a\ud800", ":memory:", "file:x", "mysql://x/y"]
-)
+@pytest.mark.parametrize("wrong", ["", 7, None, b"memory.db", "a\0b", "a\ud800", ":memory:", "file:x", "mysql://x/y"])
 def test_what_is_no_path(wrong: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be a ledger's path is refused, with a hint."""
     monkeypatch.chdir(tmp_path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from memoryos_uow import Ledger
+from memoryos_uow.engines._pg_clock import SLOT_BITS
 from memoryos_uow.errors import ConflictError, UsageError
 from memoryos_uow.stores import BlobStore, FileStore, SQLiteFileStore
 from tests.both import change
@@ -108,7 +109,7 @@ def test_a_record_is_not_written_by_an_older_unit_after_its_removal(
     with ledger.unit(**HOME) as uow:
         uow[store].create("a.txt", VALUES[store][0])
     engine: Any = ledger._opened.engine
-    engine.learn(engine.stamps.next() + 60_000_000)
+    engine.learn(engine.stamps.next() + (60_000_000 << SLOT_BITS))
     with ledger.unit(**HOME) as uow:
         uow[store].delete("a.txt")
     engine.stamps._last -= 60_000_000
