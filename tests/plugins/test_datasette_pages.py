@@ -78,7 +78,8 @@ def close(datasette: Any) -> None:
     if hasattr(datasette, "close"):
         datasette.close()
     else:
-        for database in (*datasette.databases.values(), datasette._internal_database):
+        internal = [vars(datasette)["_internal_database"]] if "_internal_database" in vars(datasette) else []  # 1.0
+        for database in (*datasette.databases.values(), *internal):
             database.close()
 
 
