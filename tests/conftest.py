@@ -12,7 +12,14 @@ from hypothesis import HealthCheck, settings
 
 from memoryos_uow import Ledger
 from tests.both import backend, parametrise, pg_emptied_url, pg_shared_url, place
-from tests.postgres_fixtures import pg_databases, pg_server, pg_server_url, pg_start, pg_url
+from tests.postgres_fixtures import (
+    pg_databases,
+    pg_server,
+    pg_server_url,
+    pg_start,
+    pg_url,
+    skip_what_needs_our_server,
+)
 from tests.units import four_stores
 
 if TYPE_CHECKING:
@@ -37,6 +44,11 @@ settings.register_profile(
     "deterministic", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("deterministic")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave a PostgreSQL server alone that the environment names."""
+    skip_what_needs_our_server(items)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

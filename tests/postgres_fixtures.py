@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from tests.postgres_server import ELSEWHERE, Databases, end_servers, start_server, why_not
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tests.postgres_server import Server
+
+
+_ON_THE_SERVER_NAMED: Final = {"pg_url", "pg_emptied_url", "pg_databases"}
+
+
+def skip_what_needs_our_server(items: Iterable[pytest.Item]) -> None:
+    """Skip tests that do something to the server their database is on, where that server is somebody else's."""
+    if os.environ.get(ELSEWHERE):
+        for item in items:
+            asked = set(getattr(item, "fixturenames", ()))
+            if "pg_server" in asked and asked & _ON_THE_SERVER_NAMED:
+                item.add_marker(pytest.mark.skip(reason="does things to its server, which is not ours here"))
 
 
 @pytest.fixture(scope="session")
