@@ -102,6 +102,26 @@ def test_what_is_no_path(wrong: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "host=db user=me password=opensesame",
+        "user = me password = opensesame",
+        "postgresql:/me:opensesame@db/x",
+        "POSTGRESQL://me:opensesame@db/x",
+        "postgresql+psycopg://me:opensesame@db/x",
+    ],
+)
+def test_what_looks_like_an_address(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file of that name is made, and the password that may stand in it is not repeated."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        Ledger.open(wrong)
+    assert "opensesame" not in str(caught.value)
+    assert "postgresql://user@host/database" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_names_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path may be a string or a path, relative, and with characters that are special in a URI."""
     monkeypatch.chdir(tmp_path)

@@ -7,6 +7,7 @@ of the application's own is switched to a write-ahead log first).
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 ORIGIN_CHARACTERS_MAX: Final = 255
 RECORDED: Final = "recorded"
+_LIKE_AN_ADDRESS: Final = re.compile(
+    r"://|\bpassword\s*=|^\s*(?:host|user|dbname)\s*=|^\s*postgres(?:ql)?[:+]", re.IGNORECASE
+)
 
 
 def check_path(path_or_url: str | os.PathLike[str]) -> Path:
@@ -53,10 +57,10 @@ def check_path(path_or_url: str | os.PathLike[str]) -> Path:
             "The ledger's path is empty, not text, or has characters that no file name can have.",
             hint='For example "memory.db".',
         )
-    if "://" in text:
-        scheme = text.split("://", 1)[0]
+    if _LIKE_AN_ADDRESS.search(text):  # which is not repeated: there may be a password in it
         raise UsageError(
-            f"This version has no ledgers at {scheme}:// addresses.", hint="Give the path of a SQLite file."
+            "This is neither the path of a ledger's file nor the address of a PostgreSQL database.",
+            hint='Nothing was opened. For example "memory.db", or "postgresql://user@host/database".',
         )
     if text == ":memory:" or text.startswith("file:"):
         raise UsageError(

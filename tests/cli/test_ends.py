@@ -50,7 +50,7 @@ def test_a_missing_file_is_an_error_and_stays_missing(tmp_path: Path, command: s
 @pytest.mark.parametrize("command", [*READING, "migrate"])
 @pytest.mark.parametrize(
     ("path", "words"),
-    [(".", "is a directory"), ("mysql://host/db", "no ledgers at mysql"), (":memory:", "in memory")],
+    [(".", "is a directory"), ("mysql://host/db", "neither the path"), (":memory:", "in memory")],
 )
 def test_what_cannot_be_a_ledger_is_wrong_usage(command: str, path: str, words: str) -> None:
     """Directories, addresses and memory are refused with exit code 2 and the reason."""

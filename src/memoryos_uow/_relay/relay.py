@@ -13,7 +13,7 @@ from memoryos_uow._backoff import delay_s
 from memoryos_uow._messages import RelayReport
 from memoryos_uow._relay import rows
 from memoryos_uow._relay.arguments import coroutine_refused
-from memoryos_uow.errors import LedgerBusy, MessageRejected, SinkError, SinkUnavailable, UnitOfWorkError
+from memoryos_uow.errors import ConflictError, LedgerError, MessageRejected, SinkError, SinkUnavailable, UnitOfWorkError
 
 if TYPE_CHECKING:
     import threading
@@ -102,18 +102,20 @@ class _Relay:
         while not stop.is_set():
             try:
                 outcome = self._round()
-            except LedgerBusy:
-                if until_empty:
+                if outcome is _Round.NOTHING and not until_empty:
+                    self._wait()
+                    continue
+            except (LedgerError, ConflictError) as error:
+                if until_empty or not error.retryable:
                     raise
-                outcome = _Round.NOTHING  # what was taken is acknowledged with the next round
+                # It is busy, or its server restarts. What was handed over is acknowledged with the next round.
+                stop.wait(PAUSE_FIRST_S)
+                continue
             if outcome is _Round.WORKED:
                 continue
             if until_empty:
                 break
-            if outcome is _Round.OUT_OF_REACH:
-                stop.wait(self._pause_s)
-            else:
-                self._wait()
+            stop.wait(self._pause_s)
         self._acknowledge()
         with self._engine.reader() as reader:
             left = rows.count(reader, self._options.topics)

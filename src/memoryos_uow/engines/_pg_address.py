@@ -12,6 +12,7 @@ Promise: what is shown has neither user nor password nor any other parameter.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -58,6 +59,7 @@ def read_address(url: str, psycopg: Any) -> Address:
     Raises:
         UsageError: libpq cannot read it, or one of the parameters of this library's own is wrong.
     """
+    _refuse_split_secrets(url)
     own: dict[str, str] = {}
     try:
         parts = urlsplit(url)
@@ -78,6 +80,17 @@ def read_address(url: str, psycopg: Any) -> Address:
             hint="Nothing was opened. Correct the ledger's address.",
         )
     return Address(parameters, is_pooled=_POOLERS[pooler], connections_max=int(number))
+
+
+def _refuse_split_secrets(url: str) -> None:
+    """Refuse an address in whose password a / @ # or ? stands as it is: libpq would take a part of it for the host."""
+    rest = url.partition("://")[2]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if authority.count("@") > 1 or ("@" not in authority and "@" in rest):
+        raise UsageError(
+            "The ledger's address cannot be read: an @ stands where none can be.",
+            hint="Nothing was opened. In user and password write @ as %40, / as %2F, : as %3A, # as %23, ? as %3F.",
+        )
 
 
 def _place(parameters: Mapping[str, Any]) -> str:
