@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from memoryos_uow import Ledger
 from memoryos_uow._band_keys import content_key
+from memoryos_uow._migrations import migrate_down, migrate_up
 from memoryos_uow.abc import Capability
 from memoryos_uow.errors import StoreUnavailable, UsageError
 from memoryos_uow.stores import DocumentStore, FileStore, TableStore
@@ -420,6 +423,20 @@ def test_records_of_1_0_0_are_not_held_against_anybody(tmp_path: Path) -> None:
     report = verified(tmp_path, live=True)
     assert (report.problems, report.without_receipt) == ((), 1)
     assert one_store(report, "notes").uncheckable == 1
+
+
+def test_down_and_up_again(tmp_path: Path) -> None:
+    """A ledger that was taken down to 1.0.0 and up again has rows from before and no receipts: nothing is wrong."""
+    with (
+        Ledger.open(tmp_path / FILE, stores=[DocumentStore("notes")]) as ledger,
+        ledger.unit(space_id=ALICE, band="GREEN") as uow,
+    ):
+        uow["notes"].create("n", {})
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as connection:
+        migrate_down(connection, tmp_path / FILE)
+        migrate_up(connection)
+    report = verified(tmp_path, live=True)
+    assert (report.problems, report.units, report.without_receipt) == ((), 0, 1)
 
 
 def test_unit_that_publishes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
