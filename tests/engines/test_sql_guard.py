@@ -398,7 +398,7 @@ def test_a_known_statement_is_not_asked_again(own: SqlGuard, monkeypatch: pytest
 
 def test_memory_is_bounded(own: SqlGuard, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many different statements do not fill the memory, and are answered all the same."""
-    monkeypatch.setattr(_sql_guard, "_KNOWN_MAX", 3)
+    monkeypatch.setattr(_sql_guard, "KNOWN_MAX", 3)
     for number in range(5):
         assert own.classify(f"INSERT INTO t VALUES ({number})", ()).operation is CREATE
     assert len(own._known) == 3

@@ -1,16 +1,20 @@
 """What the library asks of an engine: connections and transactions on one ledger, whatever holds it.
 
-Promise: whoever is above the engines knows these three protocols and `Dialect`, never which engine it is.
+Promise: whoever is above the engines knows these three protocols and `Dialect`, never which engine it is. At the end
+stands what is the same in all of them, whatever they run on.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from memoryos_uow import _ambient
 from memoryos_uow.abc import Reader, Transaction
+from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -154,3 +158,56 @@ class Engine(Protocol):
     def close(self, *, wait_s: float | None = None) -> None:
         """Close every connection; may be called twice."""
         ...
+
+
+class OfOneProcess:
+    """Belongs to the process that made it, until it is closed."""
+
+    place: str
+    """How messages name the ledger."""
+
+    def __init__(self) -> None:
+        self._pid = _ambient.process_id()
+        self._closed = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether another transaction may follow: the ledger is open, and this process is the one that opened it."""
+        return not self._closed and _ambient.process_id() == self._pid
+
+    def refuse_misuse(self) -> None:
+        """Raise UsageError if the ledger is closed, or this process was forked from the one that opened it."""
+        if _ambient.process_id() != self._pid:
+            raise UsageError(
+                f"The ledger {self.place} was opened by another process; this one was forked from it.",
+                hint="Nothing was written. Open the ledger again in the child process.",
+            )
+        if self._closed:
+            raise UsageError(f"The ledger {self.place} is closed.", hint="Nothing was written. Open it again.")
+
+
+class Stepping:
+    """A transaction of which a part can be undone."""
+
+    def savepoint(self, name: str) -> None:
+        """Mark a point to return to; `name` is an identifier of ours."""
+        raise NotImplementedError
+
+    def release(self, name: str) -> None:
+        """Forget the savepoint; what came after it stays."""
+        raise NotImplementedError
+
+    def rollback_to(self, name: str) -> None:
+        """Undo what came after the savepoint, and forget it. Never fails: if need be the transaction is over."""
+        raise NotImplementedError
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Undo what the block did, if an exception leaves it."""
+        self.savepoint("uow_step")
+        try:
+            yield
+        except BaseException:
+            self.rollback_to("uow_step")
+            raise
+        self.release("uow_step")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memoryos_uow._names import Operation
 from memoryos_uow.engines._pg_lexer import Kind, tokens
-from memoryos_uow.engines._sql_guard import Statement
+from memoryos_uow.engines._sql_guard import KNOWN_MAX, NO_HARM, OURS, OURS_NAMED, TEMPORARY, Statement
 from memoryos_uow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from memoryos_uow.engines._contract import EngineReader, EngineTransaction
     from memoryos_uow.engines._pg_lexer import Token
     from memoryos_uow.engines.postgres import PostgresEngine
-
-_KNOWN_MAX: Final = 512
-_NO_HARM: Final = "Nothing was written."
-_OURS: Final = "Tables whose names begin with uow_, and unit_of_work, are the library's own."
-_OURS_NAMED: Final = re.compile(r"(?<![\w$])(?:uow_|unit_of_work(?![\w$]))", re.IGNORECASE)
-_TEMPORARY: Final = "Temporary objects would outlive the unit."
 
 _ROWS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "TABLE")
 """What a statement about rows begins with, WITH and brackets aside."""
@@ -138,7 +132,7 @@ class PostgresGuard:
                 return self._ask(inside, text, parameters)
         with self._engine.reader() as reader:
             statement = self._ask(reader, text, parameters)
-        if len(self._known) < _KNOWN_MAX:
+        if len(self._known) < KNOWN_MAX:
             self._known[question] = statement
         return statement
 
@@ -147,7 +141,7 @@ class PostgresGuard:
         plans = reader.answer(f"EXPLAIN (FORMAT JSON) {text.sql}", parameters).rows[0][0]
         steps = [_Step.of(node) for node in _nodes(plans)]
         if any(_is_ours(table) for step in steps for table in step.tables if step.operation or text.locks_rows):
-            raise _refused(_OURS)
+            raise _refused(OURS)
         operation = next((step.operation for step in steps if step.operation), None)
         if operation is None and text.functions and reader.rows(_OWN_FUNCTIONS, (sorted(text.functions),)):
             operation = Operation.UPDATE
@@ -188,9 +182,9 @@ class _Text:
         while self._tokens and self._tokens[-1].text == ";":
             self._tokens.pop()
         if any(token.text == ";" for token in self._tokens):
-            raise UsageError("The SQL text holds more than one statement.", hint=f"{_NO_HARM} Run one at a time.")
+            raise UsageError("The SQL text holds more than one statement.", hint=f"{NO_HARM} Run one at a time.")
         if not self._tokens:
-            raise UsageError("The SQL text holds no statement.", hint=_NO_HARM)
+            raise UsageError("The SQL text holds no statement.", hint=NO_HARM)
         self.first = self._tokens[0].word
         self._outside = list(_outside_brackets(self._tokens))
         self.verb = self._find_verb()
@@ -213,14 +207,14 @@ class _Text:
         if not wanted:
             wanted = max((int(mark[1:] or 0) for mark in marks), default=0) or len(marks)
         elif any(mark[0] == "?" for mark in marks):
-            raise UsageError("The SQL text has marks of both sorts, ? and :name.", hint=f"{_NO_HARM} Use one.")
+            raise UsageError("The SQL text has marks of both sorts, ? and :name.", hint=f"{NO_HARM} Use one.")
         given = set(parameters) if isinstance(parameters, Mapping) else len(parameters)
         if isinstance(wanted, set) and isinstance(given, set) and wanted <= given:
             return
         if given != wanted and not (not marks and not parameters):
             raise UsageError(
                 f"The SQL text has {len(marks)} marks, and {len(parameters)} parameters were given.",
-                hint=f"{_NO_HARM} Give a sequence for ?, a dict for :name, one value for each mark.",
+                hint=f"{NO_HARM} Give a sequence for ?, a dict for :name, one value for each mark.",
             )
 
     @property
@@ -266,13 +260,13 @@ class _Text:
         while self.first == "CREATE" and rest and rest[0] in _BETWEEN:
             rest.pop(0)
         if {"TEMP", "TEMPORARY"} & set(rest[:2]):
-            raise _refused(_TEMPORARY)
+            raise _refused(TEMPORARY)
         if self.first in _OBJECTS and (not rest or rest[0] not in _OBJECTS[self.first]):
             raise _refused("It is about an object that is not one database's alone, or cannot be made in a unit.")
         if "CONCURRENTLY" in rest[:3]:
             raise _refused("What is done CONCURRENTLY cannot be part of a unit.")
         if self._names_ours():
-            raise _refused(_OURS)
+            raise _refused(OURS)
         return Statement(returns_rows=False, changes_schema=True, operation=_SCHEMA[self.first])
 
     def _names_ours(self) -> bool:
@@ -280,8 +274,7 @@ class _Text:
         if self.first == "CREATE" and "VIEW" in [token.word for token in self._tokens[:5]]:
             looked_at = self._tokens[: next(n for n, token in enumerate(self._tokens) if token.word == "AS")]
         return any(
-            _is_ours(token.name) or (token.kind is Kind.STRING and _OURS_NAMED.search(token.text))
-            for token in looked_at
+            _is_ours(token.name) or (token.kind is Kind.STRING and OURS_NAMED.search(token.text)) for token in looked_at
         )
 
 
@@ -298,4 +291,4 @@ def _is_ours(name: str) -> bool:
 
 
 def _refused(why: str) -> UsageError:
-    return UsageError(f"A unit of work cannot run this statement. {why}", hint=_NO_HARM)
+    return UsageError(f"A unit of work cannot run this statement. {why}", hint=NO_HARM)

@@ -12,12 +12,12 @@ Promises
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from memoryos_uow._names import Dialect
-from memoryos_uow.engines._contract import Answer
+from memoryos_uow.engines._contract import Answer, Stepping
 from memoryos_uow.engines._pg_errors import is_lost, of_moved_server, translate, without_values
 from memoryos_uow.engines._pg_sql import Translated, foreign, own
 from memoryos_uow.engines._pg_wire import Statement, exchange
@@ -182,7 +182,7 @@ class PostgresReader:
         return translate(error, self._place, with_values=parameters not in ((), None))
 
 
-class PostgresTransaction(PostgresReader):
+class PostgresTransaction(PostgresReader, Stepping):
     """An open transaction: one of many on the ledger at the same time."""
 
     def __init__(
@@ -279,17 +279,6 @@ class PostgresTransaction(PostgresReader):
             self.rollback()
         except UnitOfWorkError:
             self.rollback()
-
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """Undo what the block did, if an exception leaves it."""
-        self.savepoint("uow_step")
-        try:
-            yield
-        except BaseException:
-            self.rollback_to("uow_step")
-            raise
-        self.release("uow_step")
 
     # The end
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from memoryos_uow.engines._contract import EngineReader
     from memoryos_uow.engines.sqlite import SQLiteEngine
 
-_KNOWN_MAX: Final = 512
-_NO_HARM: Final = "Nothing was written."
-_OURS: Final = "Tables whose names begin with uow_, and unit_of_work, are the library's own."
-_OURS_NAMED: Final = re.compile(r"(?<![\w$])(?:uow_|unit_of_work(?![\w$]))", re.IGNORECASE)
-_TEMPORARY: Final = "Temporary objects would outlive the unit."
+KNOWN_MAX: Final = 512
+NO_HARM: Final = "Nothing was written."
+OURS: Final = "Tables whose names begin with uow_, and unit_of_work, are the library's own."
+OURS_NAMED: Final = re.compile(r"(?<![\w$])(?:uow_|unit_of_work(?![\w$]))", re.IGNORECASE)
+TEMPORARY: Final = "Temporary objects would outlive the unit."
 
 _ENDS_ATOMICITY: Final = {
     sqlite3.SQLITE_TRANSACTION: "BEGIN, COMMIT and ROLLBACK belong to the unit itself.",
@@ -34,10 +34,10 @@ _ENDS_ATOMICITY: Final = {
     sqlite3.SQLITE_ATTACH: "Other files cannot be attached inside a unit; register a store for them.",
     sqlite3.SQLITE_DETACH: "Files cannot be detached inside a unit.",
     sqlite3.SQLITE_PRAGMA: "Settings cannot be changed inside a unit.",
-    sqlite3.SQLITE_CREATE_TEMP_TABLE: _TEMPORARY,
-    sqlite3.SQLITE_CREATE_TEMP_INDEX: _TEMPORARY,
-    sqlite3.SQLITE_CREATE_TEMP_TRIGGER: _TEMPORARY,
-    sqlite3.SQLITE_CREATE_TEMP_VIEW: _TEMPORARY,
+    sqlite3.SQLITE_CREATE_TEMP_TABLE: TEMPORARY,
+    sqlite3.SQLITE_CREATE_TEMP_INDEX: TEMPORARY,
+    sqlite3.SQLITE_CREATE_TEMP_TRIGGER: TEMPORARY,
+    sqlite3.SQLITE_CREATE_TEMP_VIEW: TEMPORARY,
 }
 _CREATES: Final = frozenset(
     {
@@ -118,7 +118,7 @@ class SqlGuard:
         with self._engine.reader() as reader:
             known = self._known_under(reader.rows("PRAGMA schema_version")[0][0])
             statement = known.get(question) or self._ask(reader.connection, sql, parameters)
-        if not statement.changes_schema and len(known) < _KNOWN_MAX:
+        if not statement.changes_schema and len(known) < KNOWN_MAX:
             known[question] = statement
         return statement
 
@@ -161,7 +161,7 @@ class SqlGuard:
         finally:
             connection.set_authorizer(None)
         if cursor.description[1][0] != "opcode":  # the text goes on behind EXPLAIN with QUERY PLAN
-            raise UsageError('SQLite refused the statement: near "QUERY": syntax error.', hint=_NO_HARM)
+            raise UsageError('SQLite refused the statement: near "QUERY": syntax error.', hint=NO_HARM)
         return witness, program
 
 
@@ -183,9 +183,9 @@ class _Witness:
         elif action in _ENDS_ATOMICITY:
             self.refusal = _ENDS_ATOMICITY[action]
         elif action in _CREATES and database == "temp":
-            self.refusal = _TEMPORARY
+            self.refusal = TEMPORARY
         elif self._touches_ours(action, first, second):
-            self.refusal = _OURS
+            self.refusal = OURS
         elif action in _ROW_WRITES and via is None:
             self._written.append((action, first))
         elif action == sqlite3.SQLITE_FUNCTION:
@@ -210,9 +210,9 @@ class _Witness:
             return "VACUUM rewrites the whole file; it cannot be part of a unit."
         # The new name of a table never reaches the authorizer; in the program it is an operand.
         if self._renames_table and any(isinstance(step[5], str) and _would_be_ours(step[5]) for step in program):
-            return _OURS
-        if sqlite3.SQLITE_CREATE_TRIGGER in self.actions and _OURS_NAMED.search(sql):
-            return _OURS
+            return OURS
+        if sqlite3.SQLITE_CREATE_TRIGGER in self.actions and OURS_NAMED.search(sql):
+            return OURS
         return None
 
     @property
@@ -246,4 +246,4 @@ def _would_be_ours(name: str | None) -> bool:
 
 
 def _refused(why: str) -> UsageError:
-    return UsageError(f"A unit of work cannot run this statement. {why}", hint=_NO_HARM)
+    return UsageError(f"A unit of work cannot run this statement. {why}", hint=NO_HARM)

@@ -8,11 +8,11 @@ transaction ends there and then: another statement on that connection would comm
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from memoryos_uow._names import Dialect
-from memoryos_uow.engines._contract import Answer
+from memoryos_uow.engines._contract import Answer, Stepping
 from memoryos_uow.engines._sqlite_errors import FOREIGN, leaves_doubt, translate
 from memoryos_uow.errors import LedgerError, UnitOfWorkError
 
@@ -102,7 +102,7 @@ class OnEnd(Protocol):
         """Take the connection back; `sound` is False when it must not be used again."""
 
 
-class SQLiteTransaction(SQLiteReader):
+class SQLiteTransaction(SQLiteReader, Stepping):
     """The open write transaction: it holds the ledger's write lock until `commit` or `rollback`."""
 
     def __init__(self, connection: sqlite3.Connection, path: str, *, on_end: OnEnd) -> None:
@@ -178,17 +178,6 @@ class SQLiteTransaction(SQLiteReader):
         except UnitOfWorkError:
             if self.open:
                 self.rollback()
-
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """Undo what the block did, if an exception leaves it."""
-        self.savepoint("uow_step")
-        try:
-            yield
-        except BaseException:
-            self.rollback_to("uow_step")
-            raise
-        self.release("uow_step")
 
     def commit(self) -> None:
         """Make everything durable. On return the decision stands.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from memoryos_uow import _ambient
 from memoryos_uow._durable import make_durable
 from memoryos_uow._names import Dialect, Durability, Isolation
+from memoryos_uow.engines._contract import OfOneProcess
 from memoryos_uow.engines._pg_address import read_address
 from memoryos_uow.engines._pg_clock import StampClock
 from memoryos_uow.engines._pg_connecting import Connecting
@@ -61,7 +62,7 @@ def _driver() -> Any:
     return psycopg
 
 
-class PostgresEngine:
+class PostgresEngine(OfOneProcess):
     """Connections to one database. Threads may share it; processes may not."""
 
     dialect: Final = Dialect.POSTGRESQL
@@ -70,6 +71,7 @@ class PostgresEngine:
     held_by_this_thread: Final = False
 
     def __init__(self, url: str, *, durability: Durability, busy_timeout_s: float) -> None:
+        super().__init__()
         psycopg = _driver()
         address = read_address(url, psycopg)
         self.place = address.place
@@ -81,10 +83,8 @@ class PostgresEngine:
         )
         self._pool = Pool(self._connecting, address.connections_max)
         self._durability = durability
-        self._pid = _ambient.process_id()
         self._numbering = threading.Lock()
         self._blocks: dict[str, tuple[int, int]] = {}
-        self._closed = False
 
     @classmethod
     def open(cls, url: str, *, durability: Durability, busy_timeout_s: float) -> PostgresEngine:
@@ -204,21 +204,6 @@ class PostgresEngine:
             make_durable(reader)
 
     # The end
-
-    @property
-    def usable(self) -> bool:
-        """Whether another transaction may follow."""
-        return not self._closed and _ambient.process_id() == self._pid
-
-    def refuse_misuse(self) -> None:
-        """Raise UsageError if the ledger is closed, or this process was forked from the one that opened it."""
-        if _ambient.process_id() != self._pid:
-            raise UsageError(
-                f"The ledger {self.place} was opened by another process; this one was forked from it.",
-                hint="Nothing was written. Open the ledger again in the child process.",
-            )
-        if self._closed:
-            raise UsageError(f"The ledger {self.place} is closed.", hint="Nothing was written. Open it again.")
 
     def close(self, *, wait_s: float | None = None) -> None:  # noqa: ARG002 - nobody has to be waited for
         """Close every idle connection; those in use close when they are given back. May be called twice."""

@@ -30,6 +30,7 @@ from memoryos_uow import _ambient
 from memoryos_uow._backoff import delay_s
 from memoryos_uow._names import Dialect, Durability
 from memoryos_uow._wal import sync_log
+from memoryos_uow.engines._contract import OfOneProcess
 from memoryos_uow.engines._place import is_settled, is_writable, refuse_bad_place, refuse_network
 from memoryos_uow.engines._queue import ProcessQueue
 from memoryos_uow.engines._sqlite_errors import FOREIGN, is_busy, translated
@@ -66,18 +67,18 @@ class _Connection(sqlite3.Connection):
         _connections.discard(self)
 
 
-class SQLiteEngine:
+class SQLiteEngine(OfOneProcess):
     """Connections to one ledger file. Threads may share it; processes may not."""
 
     dialect: Final = Dialect.SQLITE
     excludes_others: Final = True
 
     def __init__(self, path: Path, *, durability: Durability, busy_timeout_s: float, read_only: bool) -> None:
+        super().__init__()
         self.path = path
         self.read_only = read_only
         self.busy_timeout_s = busy_timeout_s
         self._durability = durability
-        self._pid = _ambient.process_id()
         self._turn = Turn()  # whose turn it is to use the writer
         self._queue = ProcessQueue(path)
         self._holder: int | None = None  # the thread whose turn it is
@@ -88,7 +89,6 @@ class SQLiteEngine:
         self.place = str(path)
         self.directory: Path | None = path.parent
         self.identity: tuple[int, int] | None = None  # which file it is, whatever its path leads to later
-        self._closed = False
         _engines.add(self)
 
     @classmethod
@@ -394,21 +394,6 @@ class SQLiteEngine:
         self._holder = None
         self._queue.leave()
         self._turn.release()
-
-    @property
-    def usable(self) -> bool:
-        """Whether another transaction may follow: the ledger is open, and this process is the one that opened it."""
-        return not self._closed and _ambient.process_id() == self._pid
-
-    def refuse_misuse(self) -> None:
-        """Raise UsageError if the ledger is closed, or this process was forked from the one that opened it."""
-        if _ambient.process_id() != self._pid:
-            raise UsageError(
-                f"The ledger {self.path} was opened by another process; this one was forked from it.",
-                hint="Nothing was written. Open the ledger again in the child process.",
-            )
-        if self._closed:
-            raise UsageError(f"The ledger {self.path} is closed.", hint="Nothing was written. Open it again.")
 
     def close(self, *, wait_s: float | None = None) -> None:
         """Close every connection; may be called twice. Waits for a transaction that another thread has open.

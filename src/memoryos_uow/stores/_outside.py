@@ -10,6 +10,7 @@ or outside.
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
@@ -18,10 +19,12 @@ from memoryos_uow._names import Dialect, Operation
 from memoryos_uow._records import Content, Found, Held
 from memoryos_uow.errors import ConflictError, StoreUnavailable
 from memoryos_uow.stores._record_table import RecordStore
+from memoryos_uow.stores._strict_json import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from memoryos_uow._limits import Limits
     from memoryos_uow.abc import Reader, Transaction, UnitFacts, Write
 
 _HEAD: Final = "SELECT version, digest, size FROM uow_heads WHERE store = ? AND space_id = ? AND key = ?"
@@ -188,3 +191,15 @@ class HeadStore(RecordStore):
             if content is not None:
                 return content
         return self._published(space_id, key, head)
+
+
+class DocumentHeads(HeadStore):
+    """A store outside the ledger whose values are JSON, as those of `DocumentStore` are."""
+
+    def _encode(self, value: object, limits: Limits) -> tuple[Value, Content]:
+        _, stored = to_json(value, bytes_max=limits.document_bytes, store=self._name)
+        encoded = Value.of(stored)
+        return encoded, encoded.measured()
+
+    def _decode(self, content: bytes) -> Any:
+        return json.loads(content)

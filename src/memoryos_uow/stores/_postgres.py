@@ -14,22 +14,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from memoryos_uow import _schema
+from memoryos_uow import _catalog, _schema
 from memoryos_uow._names import Dialect
 from memoryos_uow._records import Found
 from memoryos_uow.abc import Capability
 from memoryos_uow.errors import StoreError
 from memoryos_uow.stores._claims import NO_ID, ledger_id
-from memoryos_uow.stores._outside import HeadStore, Value
+from memoryos_uow.stores._outside import DocumentHeads
 from memoryos_uow.stores._pg_address import read_address
 from memoryos_uow.stores._second_database import Changes, SecondDatabase
-from memoryos_uow.stores._strict_json import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from memoryos_uow._limits import Limits
-    from memoryos_uow._records import Content
     from memoryos_uow.abc import Fate, Home, Reader, Redo, Transaction, UnitFacts, Write
     from memoryos_uow.stores._outside import Head
 
@@ -37,7 +34,7 @@ _TIMEOUT_S: Final = 10.0
 _BEING_DECIDED: Final = "SELECT uow_id FROM uow_saved WHERE store = ? AND space_id = ? AND key = ?"
 
 
-class PostgresStore(HeadStore):
+class PostgresStore(DocumentHeads):
     """JSON documents by key in a PostgreSQL database that is not the ledger's.
 
     Its tables ``uow_records``, ``uow_marker`` and ``uow_homes`` are made if missing; they may be read by anybody and
@@ -122,23 +119,15 @@ class PostgresStore(HeadStore):
                 store=self._name,
             )
         folder = "postgres/" if tx.dialect is Dialect.POSTGRESQL else ""
-        for statement in _schema.statements(f"{folder}{_schema.SAVED}"):
-            tx.execute(statement)
+        made = [one.name for one in _schema.created(_schema.SAVED) if one.kind == "table"]
+        if len(_catalog.tables_among(tx, made)) < len(made):  # making what is there needs the right to, all the same
+            for statement in _schema.statements(f"{folder}{_schema.SAVED}"):
+                tx.execute(statement)
         return {"url": self._address.recorded, "claim": claim, "prepares": self._prepares, "saves": True}
 
     def close(self) -> None:
         """Close every connection."""
         self._database.close()
-
-    # Values
-
-    def _encode(self, value: object, limits: Limits) -> tuple[Value, Content]:
-        _, stored = to_json(value, bytes_max=limits.document_bytes, store=self._name)
-        encoded = Value.of(stored)
-        return encoded, encoded.measured()
-
-    def _decode(self, content: bytes) -> Any:
-        return json.loads(content)
 
     # Before the decision
 

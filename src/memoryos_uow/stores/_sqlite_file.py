@@ -12,27 +12,23 @@ goes backwards.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from memoryos_uow.abc import Capability
 from memoryos_uow.stores._claims import ledger_id
-from memoryos_uow.stores._outside import HeadStore, Value
+from memoryos_uow.stores._outside import DocumentHeads
 from memoryos_uow.stores._second_file import SecondFile
-from memoryos_uow.stores._strict_json import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from memoryos_uow._limits import Limits
-    from memoryos_uow._records import Content
     from memoryos_uow.abc import Home, Reader, Redo, Transaction, UnitFacts, Write
     from memoryos_uow.stores._outside import Head
 
 
-class SQLiteFileStore(HeadStore):
+class SQLiteFileStore(DocumentHeads):
     """JSON documents by key in a second SQLite file.
 
     The file is made if missing and belongs to this ledger from then on: its table ``uow_records`` may be read by
@@ -96,16 +92,6 @@ class SQLiteFileStore(HeadStore):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    # Values
-
-    def _encode(self, value: object, limits: Limits) -> tuple[Value, Content]:
-        _, stored = to_json(value, bytes_max=limits.document_bytes, store=self._name)
-        encoded = Value.of(stored)
-        return encoded, encoded.measured()
-
-    def _decode(self, content: bytes) -> Any:
-        return json.loads(content)
 
     # After the decision
 
